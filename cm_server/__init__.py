@@ -1,0 +1,1 @@
+"""The analysis server: captures in, concept reports out."""

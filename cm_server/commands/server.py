@@ -1,0 +1,98 @@
+"""``concept-monitor server``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cm_server.config import DEFAULT_EVENTS, DEFAULT_INGEST, Option, default_cache, default_store, parser_for, resolve
+
+ANALYSIS = (
+    Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
+    Option("detector", str, "cos_cubed", "how similarity is measured", metavar="{cos_cubed,soft_wpmi}"),
+    Option("concepts", str, "", "file of concept words, one a line, optional category; default: the shipped set"),
+    Option("projection", str, "umap", "how the words are laid out on the map", metavar="{umap,pca}"),
+    Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
+    Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
+    Option("device", str, "", "cpu, cuda, …; default: a GPU where there is one"),
+    Option("threads", int, 0, "CPU threads for the analysis; 0: all", minimum=0),
+    Option("nice", int, 0, "added to the process's niceness, to stay out of a training run's way", minimum=0),
+)
+PLACES = (
+    Option("store", str, default_store(), "folder of runs", metavar="DIR"),
+    Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
+)
+OPTIONS = (
+    *PLACES,
+    Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
+    Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
+    *ANALYSIS,
+    Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
+)
+_DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serves until SIGINT or SIGTERM."""
+    flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
+    values = resolve(OPTIONS, flags, "server")
+    logging.basicConfig(
+        level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    serve(values)
+    return 0
+
+
+def serve(values: Mapping[str, Any]) -> None:
+    """Builds the service from resolved options and runs it."""
+    from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
+
+    if values["nice"]:
+        os.nice(values["nice"])
+    _limit_threads(values["threads"])
+    service = Service(
+        ServiceSettings(
+            listen=values["listen"],
+            events=values["events"],
+            store=Path(values["store"]),
+            cache=Path(values["cache"]),
+            worker=_worker_settings(values),
+        )
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: service.stop())
+    service.run(lambda: print(f"server: training processes {service.listen}, dashboards {service.events}", flush=True))
+
+
+def _worker_settings(values: Mapping[str, Any]):  # noqa: ANN202 - imported late
+    from cm_server.concepts import load_concepts
+    from cm_server.detectors import make_detector
+    from cm_server.encoders import make_encoder
+    from cm_server.projections import PROJECTIONS, ProjectionError
+    from cm_server.worker import WorkerSettings
+
+    if values["projection"] not in PROJECTIONS:
+        raise ProjectionError(f"projection {values['projection']!r} is unknown: choose one of {', '.join(PROJECTIONS)}")
+    return WorkerSettings(
+        encoder=make_encoder(values["encoder"], values["device"] or None),
+        detector=make_detector(values["detector"]),
+        concepts=load_concepts(values["concepts"] or None),
+        projection=values["projection"],
+        tau=values["tau"],
+        temperature=values["temperature"] or None,
+        device=values["device"] or None,
+    )
+
+
+def _limit_threads(threads: int) -> None:
+    import faiss
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+        faiss.omp_set_num_threads(threads)

@@ -1,0 +1,55 @@
+"""``concept-monitor up``: server and dashboard together, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from cm_server.commands.processes import start_dashboard, start_server
+from cm_server.commands.server import OPTIONS as SERVER_OPTIONS
+from cm_server.config import DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
+
+OPTIONS = (
+    *SERVER_OPTIONS,
+    Option("host", str, "127.0.0.1", "address the dashboard listens on"),
+    Option("port", int, DEFAULT_DASHBOARD_PORT, "the dashboard's port; 0 takes a free one", minimum=0),
+)
+_DESCRIPTION = "Starts server and dashboard together and keeps them up until Ctrl-C."
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Starts both, prints where they are, waits."""
+    flags = parser_for("concept-monitor up", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
+    values = resolve(OPTIONS, flags, "up")
+    store = Path(values["store"])
+    logs = Path(tempfile.mkdtemp(prefix="concept-monitor-"))
+    given = {option.name: values[option.name] for option in SERVER_OPTIONS if values[option.name] not in ("", None)}
+    given.pop("store")
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    server, addresses = start_server(store, logs, given)
+    try:
+        dashboard, url = start_dashboard(store, logs, {"host": values["host"], "port": values["port"]})
+        try:
+            print(f"dashboard  {url}\nserver     {addresses['ingest']}   (CM_SERVER for training scripts)\n"
+                  f"store      {store}\nlogs       {logs}\nCtrl-C stops both.", flush=True)  # fmt: skip
+            while server.running and dashboard.running and not stopped.wait(0.5):
+                pass
+            return _report_death(server, dashboard)
+        finally:
+            dashboard.stop()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.stop()
+
+
+def _report_death(*children) -> int:  # noqa: ANN002
+    for child in children:
+        if not child.running:
+            print(f"the {child.name} ended: {child.last_words()}")
+            return 1
+    return 0

@@ -1,0 +1,22 @@
+"""Alerts as log lines."""
+
+from __future__ import annotations
+
+import logging
+
+from cm_server.report import Alert
+
+logger = logging.getLogger("cm_server.alerts")
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class LogNotifier:
+    """Writes each transition as one line; a resolution is information, whatever the alert was."""
+
+    name = "log"
+
+    def notify(self, alert: Alert) -> None:
+        """Logs the alert."""
+        level = _LEVELS[alert.severity] if alert.state == "firing" else logging.INFO
+        logger.log(level, "%s %s (%s) run %s step %d: %s", alert.rule, alert.state, alert.severity, alert.run,
+                   alert.step, alert.message)  # fmt: skip

@@ -1,0 +1,258 @@
+"""What the analysis hands to the store and the dashboard: plain, immutable, numpy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+TOP_CONCEPTS = 5
+"""Concepts kept per unit."""
+TOP_SAMPLES = 9
+"""Highest-activating probe images kept per unit."""
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """The numbers of one layer at one step.
+
+    ``d_anchor`` is the paper's Eq. 2: the mean over the anchors of the distance to the nearest live unit; *lower is
+    more diverse*. It depends on M, N, K, A, the detector and T, so they all stand beside it, and ``fingerprint``
+    says which reports may be compared at all.
+
+    Attributes:
+        layer: module path.
+        units: M, all units of the layer.
+        live: units whose activation varies over the probe set; only they enter any number below.
+        d_anchor: Eq. 2, distance in text space (unit-norm words), range [0, 2]; NaN if no unit is live.
+        centroid_baseline: d_anchor of one unit at the mean of the words.
+        coverage: share of anchors nearer to a unit than to that mean, [0, 1].
+        distinct: number of different best concepts among interpretable units.
+        pairwise: mean distance between live units (paper, case IV).
+        effective_words: median over units of exp(entropy of the concept weights), [1, K].
+        interpretable: live units with best similarity above ``tau``.
+        tau: threshold in force: max(detector's, calibrated null).
+        tau_null: 95th percentile of the best similarity of units whose images were permuted.
+        temperature: T of Eq. 1, fixed for the run.
+        probes, concepts, anchors: N, K, |A|.
+        categories: interpretable units per concept category.
+        fingerprint: sha256 over everything that must be equal for two reports to be comparable.
+        ideal: d_anchor of a layer of this width whose every unit follows a word of its own: the low end of the scale.
+        chance: d_anchor of those units on shuffled images: the high end. ``chance - ideal`` is the scale's length.
+        nonfinite: units with NaN or infinity among their activations.
+    """
+
+    layer: str
+    units: int
+    live: int
+    d_anchor: float
+    centroid_baseline: float
+    coverage: float
+    distinct: int
+    pairwise: float
+    effective_words: float
+    interpretable: int
+    tau: float
+    tau_null: float
+    temperature: float
+    probes: int
+    concepts: int
+    anchors: int
+    categories: Mapping[str, int]
+    fingerprint: str
+    ideal: float = math.nan
+    chance: float = math.nan
+    nonfinite: int = 0
+
+
+@dataclass(frozen=True)
+class LayerArrays:
+    """One row per unit of the layer, in the layer's own order (dead units included).
+
+    Attributes:
+        live: ``[M]`` bool.
+        concepts: ``[M, TOP_CONCEPTS]`` int32, concept indices, best first; -1 where the unit is dead.
+        similarities: ``[M, TOP_CONCEPTS]`` float32, the detector's similarity of each.
+        margin: ``[M]`` float32, best similarity minus the null's 95th percentile.
+        embeddings: ``[M, D]`` float32, u of Eq. 1, not normalised; NaN rows for dead units.
+        positions: ``[M, 2]`` float32, place on the run's frozen map; NaN for dead units.
+        shift: ``[M]`` float32, distance of u from the previous snapshot's; NaN in the first.
+        samples: ``[M, TOP_SAMPLES]`` int32, highest-activating probe images, best first; -1 pads.
+        activations: ``[M, TOP_SAMPLES]`` float32, the pooled activation of each.
+    """
+
+    live: np.ndarray
+    concepts: np.ndarray
+    similarities: np.ndarray
+    margin: np.ndarray
+    embeddings: np.ndarray
+    positions: np.ndarray
+    shift: np.ndarray
+    samples: np.ndarray
+    activations: np.ndarray
+
+    def named(self) -> dict[str, np.ndarray]:
+        """The arrays by name, in the order in which they are stored."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer of one snapshot: its numbers and its arrays."""
+
+    summary: LayerSummary
+    arrays: LayerArrays
+
+
+@dataclass(frozen=True)
+class SnapshotReport:
+    """One analysed capture.
+
+    Attributes:
+        run: run id.
+        capture: the client's number of the capture, unique in its epoch.
+        step: optimiser steps done when the probe pass ran.
+        captured_at: client's clock, seconds since 1970.
+        received_at: server's clock when the capture was complete.
+        seconds: stage name to seconds spent.
+        layers: module path to report, in the order of the network.
+        epoch: one id per training process; a resumed run has several.
+    """
+
+    run: str
+    capture: int
+    step: int
+    captured_at: float
+    received_at: float
+    layers: Mapping[str, LayerReport]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    epoch: str = ""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run as the store knows it.
+
+    ``state`` is one of ``waiting`` (connected, nothing captured), ``running``, ``finished``, ``failed`` (training
+    ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server is doing for
+    it right now, for example ``embedding probe images 320/1024``; empty if nothing special.
+    """
+
+    run: str
+    name: str
+    state: str
+    created: float
+    updated: float
+    model: str
+    planned_steps: int | None
+    activity: str
+    encoder: str
+    detector: str
+    temperature: float | None
+    probes: int
+    probe_fingerprint: str
+    probe_source: str
+    concept_fingerprint: str
+    map_fingerprint: str
+    config: Mapping[str, object]
+    stats: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class SnapshotInfo:
+    """Where a snapshot stands in its run: ``sequence`` grows by commit over all runs."""
+
+    sequence: int
+    run: str
+    capture: int
+    step: int
+    captured_at: float
+    received_at: float
+    committed_at: float
+    seconds: Mapping[str, float]
+    epoch: str = ""
+
+
+@dataclass(frozen=True)
+class SeriesPoint:
+    """One layer's summary at one step, as the curves draw it."""
+
+    sequence: int
+    step: int
+    time: float
+    summary: LayerSummary
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """One logged quantity: ``steps [S]`` int64, ``values [S]`` float64."""
+
+    name: str
+    steps: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert through its life.
+
+    ``severity`` is ``info``, ``warning`` or ``error``; ``state`` is ``pending``, ``firing``, ``recovering``,
+    ``resolved`` or ``ended``. ``message`` is the reading in plain words, ``details`` the numbers behind it.
+    """
+
+    id: int
+    run: str
+    layer: str
+    rule: str
+    severity: str
+    state: str
+    step: int
+    opened: float
+    updated: float
+    value: float
+    message: str
+    details: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A capture or its data that did not arrive, and why."""
+
+    run: str
+    step: int
+    time: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trail:
+    """One unit through time: ``steps [S]``, ``positions [S, 2]``, ``concepts [S]``, ``similarities [S]``, ``shift [S]``."""
+
+    steps: np.ndarray
+    positions: np.ndarray
+    concepts: np.ndarray
+    similarities: np.ndarray
+    shift: np.ndarray
+
+
+@dataclass(frozen=True)
+class ConceptMap:
+    """The frozen map of the words.
+
+    Attributes:
+        words: K concept words.
+        categories: K categories, empty string where unknown.
+        positions: ``[K, 2]`` float32.
+        anchors: indices into ``words``; the stars.
+        extent: ``(x0, x1, y0, y1)``, fixed for the run.
+        method: how the words were laid out, for example ``umap``.
+    """
+
+    words: tuple[str, ...]
+    categories: tuple[str, ...]
+    positions: np.ndarray
+    anchors: np.ndarray
+    extent: tuple[float, float, float, float]
+    method: str

@@ -1,0 +1,59 @@
+"""One training process as the server sees it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from cm_client.protocol import limits
+from cm_client.protocol.messages import CaptureStart, Finish
+from cm_server.core.assembly import AssemblyError, CaptureAssembly, ProbeAssembly
+
+CREDIT = 64 * 2**20
+"""Bytes of captures a client may have un-acked; this also bounds what waits for the analysis."""
+SILENT_SECONDS = 15.0
+MOST_SESSIONS = 256
+
+
+@dataclass
+class Session:
+    """A run's open connection; ``identity`` is only where to send replies, never who it is.
+
+    Attributes:
+        run, epoch: who it is: one training process of one run.
+        identity: ZeroMQ's return address, of the newest message.
+        probe: images on their way.
+        captures: captures on their way, by number.
+        pending: captures handed to the analysis and not yet committed.
+        probe_fingerprint: the probe set whose images are complete.
+        step: newest step heard of.
+        finish: the client's last word, kept until nothing is pending.
+    """
+
+    run: str
+    epoch: str
+    identity: bytes
+    probe: ProbeAssembly | None = None
+    captures: dict[int, CaptureAssembly] = field(default_factory=dict)
+    pending: set[int] = field(default_factory=set)
+    probe_fingerprint: str = ""
+    probe_count: int = 0
+    step: int = 0
+    last_seen: float = field(default_factory=time.monotonic)
+    lost: bool = False
+    finish: Finish | None = None
+
+    def begin_capture(self, start: CaptureStart) -> None:
+        """Opens a capture; a repeated start begins it anew.
+
+        Raises:
+            AssemblyError: it breaks a limit, or more is on its way than the credit allows.
+        """
+        assembly = CaptureAssembly(start)
+        others = sum(a.nbytes for n, a in self.captures.items() if n != start.capture)
+        if others and others + assembly.nbytes > max(CREDIT, limits.MAX_CAPTURE):
+            raise AssemblyError(f"more than {CREDIT} bytes of captures are on their way at once")
+        if start.probe_fingerprint != self.probe_fingerprint or start.probes != self.probe_count:
+            raise AssemblyError("it belongs to a probe set that was not sent")
+        self.captures[start.capture] = assembly
+        self.step = max(self.step, start.step)

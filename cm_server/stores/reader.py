@@ -1,0 +1,213 @@
+"""Reading a store: what the dashboard and the command line see. Any number of readers beside the one writer."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from cm_server.report import (
+    Alert,
+    ConceptMap,
+    Gap,
+    LayerArrays,
+    LayerReport,
+    LayerSummary,
+    RunInfo,
+    Scalars,
+    SeriesPoint,
+    SnapshotInfo,
+    Trail,
+)
+from cm_server.stores import schema
+from cm_server.stores.errors import StoreError
+from cm_server.stores.segments import ArraySpec, Extent, read_record, read_row
+
+
+class StoreReader:
+    """Read-only view of a store's folder; safe to use from several threads.
+
+    Raises:
+        StoreError: there is no store, or it is of another schema version.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+        self._engine = schema.open_engine(self.directory, writer=False)
+
+    def close(self) -> None:
+        """Closes the index."""
+        self._engine.dispose()
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, newest first."""
+        return [RunInfo(**row) for row in self._rows(sa.select(schema.runs).order_by(schema.runs.c.created.desc()))]
+
+    def run(self, run: str) -> RunInfo | None:
+        """One run, or None."""
+        rows = self._rows(sa.select(schema.runs).where(schema.runs.c.run == run))
+        return RunInfo(**rows[0]) if rows else None
+
+    def layers(self, run: str) -> list[tuple[str, int]]:
+        """The captured layers and their unit counts, in the network's order."""
+        table = schema.layers
+        rows = self._rows(sa.select(table).where(table.c.run == run).order_by(table.c.position))
+        return [(row["layer"], row["units"]) for row in rows]
+
+    def snapshots(self, run: str, after: int = 0) -> list[SnapshotInfo]:
+        """The run's snapshots with a sequence number above ``after``, oldest first."""
+        table = schema.snapshots
+        query = sa.select(table).where(table.c.run == run, table.c.sequence > after).order_by(table.c.sequence)
+        return [SnapshotInfo(**row) for row in self._rows(query)]
+
+    def series(self, run: str, layer: str | None = None, after: int = 0) -> dict[str, list[SeriesPoint]]:
+        """Summaries per layer with a sequence number above ``after``, oldest first."""
+        table, when = schema.layer_reports, schema.snapshots
+        query = (
+            sa.select(table.c.sequence, table.c.layer, table.c.step, table.c.summary, when.c.captured_at)
+            .join(when, when.c.sequence == table.c.sequence)
+            .where(table.c.run == run, table.c.sequence > after)
+            .order_by(table.c.sequence)
+        )
+        if layer is not None:
+            query = query.where(table.c.layer == layer)
+        found: dict[str, list[SeriesPoint]] = {name: [] for name, _ in self.layers(run) if layer in (None, name)}
+        for row in self._rows(query):
+            point = SeriesPoint(row["sequence"], row["step"], row["captured_at"], _summary(row["summary"]))
+            found.setdefault(row["layer"], []).append(point)
+        return found
+
+    def report(self, run: str, layer: str, step: int | None = None) -> tuple[SnapshotInfo, LayerReport] | None:
+        """One layer's report at the last snapshot not after ``step`` (None: the newest); None if there is none."""
+        table, when = schema.layer_reports, schema.snapshots
+        query = sa.select(table).where(table.c.run == run, table.c.layer == layer)
+        if step is not None:
+            query = query.where(table.c.step <= step)
+        rows = self._rows(query.order_by(table.c.step.desc(), table.c.sequence.desc()).limit(1))
+        if not rows:
+            return None
+        arrays = read_record(self.directory / "segments", _extent(rows[0]))
+        info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
+        return SnapshotInfo(**info), LayerReport(_summary(rows[0]["summary"]), LayerArrays(**arrays))
+
+    def trail(self, run: str, layer: str, unit: int, until: int | None = None) -> Trail:
+        """One unit through the run, up to and with step ``until``.
+
+        Raises:
+            StoreError: the layer has no such unit.
+        """
+        table = schema.layer_reports
+        query = sa.select(table).where(table.c.run == run, table.c.layer == layer).order_by(table.c.step)
+        if until is not None:
+            query = query.where(table.c.step <= until)
+        rows = self._rows(query)
+        root = self.directory / "segments"
+        column = {
+            name: [read_row(root, _extent(row), name, unit) for row in rows]
+            for name in ("positions", "concepts", "similarities", "shift")
+        }
+        return Trail(
+            steps=np.array([row["step"] for row in rows], dtype=np.int64),
+            positions=np.array(column["positions"], dtype=np.float32).reshape(-1, 2),
+            concepts=np.array([c[0] for c in column["concepts"]], dtype=np.int32),
+            similarities=np.array([s[0] for s in column["similarities"]], dtype=np.float32),
+            shift=np.array(column["shift"], dtype=np.float32),
+        )
+
+    def scalars(self, run: str, after: int = 0) -> tuple[dict[str, Scalars], int]:
+        """Logged quantities by name, and the row number to pass as ``after`` next time."""
+        table = schema.scalars
+        query = sa.select(table).where(table.c.run == run, table.c.id > after).order_by(table.c.id)
+        rows = self._rows(query)
+        names = sorted({row["name"] for row in rows})
+        found = {name: [row for row in rows if row["name"] == name] for name in names}
+        return {
+            name: Scalars(
+                name,
+                np.array([row["step"] for row in mine], dtype=np.int64),
+                np.array([_number(row["value"]) for row in mine], dtype=np.float64),
+            )
+            for name, mine in found.items()
+        }, (rows[-1]["id"] if rows else after)
+
+    def alerts(self, run: str | None = None) -> list[Alert]:
+        """Alerts of one run or of all, newest first."""
+        query = sa.select(schema.alerts).order_by(schema.alerts.c.id.desc())
+        if run is not None:
+            query = query.where(schema.alerts.c.run == run)
+        return [Alert(**(row | {"value": _number(row["value"])})) for row in self._rows(query)]
+
+    def gaps(self, run: str) -> list[Gap]:
+        """Captures that did not become snapshots, oldest first."""
+        table = schema.gaps
+        rows = self._rows(sa.select(table).where(table.c.run == run).order_by(table.c.id))
+        return [Gap(row["run"], row["step"], row["time"], row["reason"]) for row in rows]
+
+    def concept_map(self, run: str) -> ConceptMap | None:
+        """The run's frozen map of the words; None while it is not fitted yet."""
+        info = self.run(run)
+        if info is None or not info.map_fingerprint:
+            return None
+        return _load_map(self, info.map_fingerprint, info.concept_fingerprint)
+
+    def words(self, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Words and categories of a concept set (empty string: category unknown)."""
+        table = schema.concept_sets
+        rows = self._rows(sa.select(table).where(table.c.fingerprint == fingerprint))
+        if not rows:
+            raise StoreError(f"the store has no concept set {fingerprint!r}")
+        return tuple(rows[0]["words"]), tuple(rows[0]["categories"])
+
+    def probe_image(self, fingerprint: str, sample: int) -> np.ndarray:
+        """One probe image, uint8 ``[H, W, 3]``.
+
+        Raises:
+            StoreError: the probe set is not stored, or has no such sample.
+        """
+        images = self.probe_images(fingerprint)
+        if images is None:
+            raise StoreError(f"the images of probe set {fingerprint[:12]!r} are not stored yet")
+        if not 0 <= sample < len(images):
+            raise StoreError(f"probe set {fingerprint[:12]} has samples 0 to {len(images) - 1}, not {sample}")
+        return np.asarray(images[sample])
+
+    def probe_images(self, fingerprint: str) -> np.ndarray | None:
+        """All images of a probe set, uint8 ``[N, H, W, 3]``, mapped and not read; None if not stored."""
+        path = self.directory / "probes" / f"{fingerprint}.npy"
+        if not fingerprint.isalnum() or not path.exists():
+            return None
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def _rows(self, query: sa.Select) -> list[dict[str, Any]]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+@lru_cache(maxsize=8)
+def _load_map(reader: StoreReader, fingerprint: str, concepts: str) -> ConceptMap | None:
+    words, categories = reader.words(concepts)
+    path = reader.directory / "maps" / f"{fingerprint}.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        x0, x1, y0, y1 = (float(v) for v in stored["extent"])
+        return ConceptMap(
+            words, categories, stored["positions"], stored["anchors"], (x0, x1, y0, y1), str(stored["method"])
+        )
+
+
+def _extent(row: dict[str, Any]) -> Extent:
+    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
+    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)
+
+
+def _summary(values: dict[str, Any]) -> LayerSummary:
+    return LayerSummary(**{name: math.nan if value is None else value for name, value in values.items()})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,189 @@
+"""Tables of the store, and how a connection to them is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from cm_server.stores.errors import StoreError
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_MS = 10_000
+
+metadata = sa.MetaData()
+
+meta = sa.Table("meta", metadata, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text))
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("updated", sa.Float, nullable=False),
+    sa.Column("model", sa.Text, nullable=False, default=""),
+    sa.Column("planned_steps", sa.Integer),
+    sa.Column("activity", sa.Text, nullable=False, default=""),
+    sa.Column("encoder", sa.Text, nullable=False, default=""),
+    sa.Column("detector", sa.Text, nullable=False, default=""),
+    sa.Column("temperature", sa.Float),
+    sa.Column("probes", sa.Integer, nullable=False, default=0),
+    sa.Column("probe_fingerprint", sa.Text, nullable=False, default=""),
+    sa.Column("probe_source", sa.Text, nullable=False, default=""),
+    sa.Column("concept_fingerprint", sa.Text, nullable=False, default=""),
+    sa.Column("map_fingerprint", sa.Text, nullable=False, default=""),
+    sa.Column("config", sa.JSON, nullable=False, default=dict),
+    sa.Column("stats", sa.JSON, nullable=False, default=dict),
+)
+
+layers = sa.Table(
+    "layers",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("layer", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("units", sa.Integer, nullable=False),
+)
+
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("capture", sa.Integer, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("captured_at", sa.Float, nullable=False),
+    sa.Column("received_at", sa.Float, nullable=False),
+    sa.Column("committed_at", sa.Float, nullable=False),
+    sa.Column("seconds", sa.JSON, nullable=False),
+    sa.Column("epoch", sa.Text, nullable=False),
+    sa.UniqueConstraint("run", "epoch", "capture"),
+    sqlite_autoincrement=True,
+)
+sa.Index("snapshots_by_step", snapshots.c.run, snapshots.c.step)
+
+layer_reports = sa.Table(
+    "layer_reports",
+    metadata,
+    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("layer", sa.Text, primary_key=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("summary", sa.JSON, nullable=False),
+    sa.Column("segment", sa.Text, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("crc32", sa.BigInteger, nullable=False),
+    sa.Column("arrays", sa.JSON, nullable=False),
+)
+sa.Index("layer_reports_by_run", layer_reports.c.run, layer_reports.c.layer, layer_reports.c.sequence)
+
+scalars = sa.Table(
+    "scalars",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
+    sa.Column("value", sa.Float),
+    sa.UniqueConstraint("run", "epoch", "number", "name"),
+)
+sa.Index("scalars_by_run", scalars.c.run, scalars.c.id)
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("layer", sa.Text, nullable=False),
+    sa.Column("rule", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("opened", sa.Float, nullable=False),
+    sa.Column("updated", sa.Float, nullable=False),
+    sa.Column("value", sa.Float),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("details", sa.JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+sa.Index("alerts_by_run", alerts.c.run, alerts.c.id)
+
+gaps = sa.Table(
+    "gaps",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("time", sa.Float, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+concept_sets = sa.Table(
+    "concept_sets",
+    metadata,
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("words", sa.JSON, nullable=False),
+    sa.Column("categories", sa.JSON, nullable=False),
+)
+
+
+def open_engine(directory: Path, *, writer: bool) -> sa.Engine:
+    """Opens the store's index.
+
+    Args:
+        directory: the store's folder.
+        writer: True for the one process that writes (and therefore checkpoints); readers only ever read.
+
+    Raises:
+        StoreError: the folder cannot be written, or (reader) there is no store, or its schema is another version's.
+    """
+    path = directory / "index.sqlite"
+    if not writer and not path.exists():
+        raise StoreError(f"no store at {directory}: start a server with --store {directory}, or name another folder")
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    _configure(engine, writer)
+    if writer:
+        metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(
+                meta.insert().prefix_with("OR IGNORE"), {"key": "schema_version", "value": str(SCHEMA_VERSION)}
+            )
+    _check_version(engine, directory)
+    return engine
+
+
+def _configure(engine: sa.Engine, writer: bool) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def _connect(connection, _record) -> None:
+        connection.isolation_level = (
+            None  # we say BEGIN ourselves: a read that becomes a write ignores the busy timeout
+        )
+        cursor = connection.cursor()
+        if writer:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+        else:
+            cursor.execute("PRAGMA query_only=ON")
+            cursor.execute("PRAGMA wal_autocheckpoint=0")  # the writer is the only checkpointer
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+
+def _check_version(engine: sa.Engine, directory: Path) -> None:
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+    if found != str(SCHEMA_VERSION):
+        raise StoreError(
+            f"the store at {directory} has schema version {found}, this program reads {SCHEMA_VERSION}: "
+            "use the matching version of concept-monitor or another --store"
+        )

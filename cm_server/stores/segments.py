@@ -1,0 +1,139 @@
+"""Append-only array files: the bytes of the reports.
+
+A record is the raw bytes of some named arrays, one after the other, 64-byte aligned. Where each array lies stands in
+the index (`Extent`), whose row is written only after the bytes are synced: a row is the proof that its bytes exist.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from cm_server.stores.errors import StoreError
+
+ALIGNMENT = 64
+SEGMENT_BYTES = 256 * 2**20
+"""A segment is closed once it is larger than this."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array inside a record: ``offset`` is relative to the record's start."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a record lies, and its checksum over all of its bytes."""
+
+    segment: str
+    offset: int
+    length: int
+    crc32: int
+    arrays: tuple[ArraySpec, ...]
+
+
+class SegmentWriter:
+    """Appends records to one run's newest segment. One writer per folder."""
+
+    def __init__(self, root: Path, run: str) -> None:
+        self._root = root
+        self._folder = root / run
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file: BinaryIO | None = None
+        self._name = ""
+
+    def append(self, arrays: Mapping[str, np.ndarray]) -> Extent:
+        """Appends one record; the bytes are safe only after :meth:`sync`."""
+        file = self._open()
+        specs, payload = _pack(arrays)
+        start = file.seek(0, os.SEEK_END)
+        pad = -start % ALIGNMENT
+        file.write(b"\0" * pad + payload)
+        return Extent(self._name, start + pad, len(payload), zlib.crc32(payload), specs)
+
+    def sync(self) -> None:
+        """Returns when everything appended so far is on the disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fdatasync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the open segment; nothing is lost if the process is killed instead."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _open(self) -> BinaryIO:
+        if self._file is not None and self._file.tell() < SEGMENT_BYTES:
+            return self._file
+        self.close()
+        number = 1 + sum(1 for _ in self._folder.glob("*.seg"))
+        path = self._folder / f"{number:06d}.seg"
+        self._file = path.open("xb")
+        self._name = path.relative_to(self._root).as_posix()
+        return self._file
+
+
+def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
+    """Reads a whole record and checks it.
+
+    Raises:
+        StoreError: the bytes are missing or do not match their checksum.
+    """
+    payload = _pread(root / extent.segment, extent.offset, extent.length)
+    if zlib.crc32(payload) != extent.crc32:
+        raise StoreError(
+            f"{extent.segment} is damaged at byte {extent.offset}: the checksum of this snapshot does not match; "
+            "restore the file from a backup (other snapshots stay readable)"
+        )
+    return {spec.name: _view(payload, spec) for spec in extent.arrays}
+
+
+def read_row(root: Path, extent: Extent, name: str, row: int) -> np.ndarray:
+    """Reads one row of one array without the rest of the record (not checked against the checksum)."""
+    spec = next((s for s in extent.arrays if s.name == name), None)
+    if spec is None or not 0 <= row < spec.shape[0]:
+        raise StoreError(f"no row {row} of {name!r} in {extent.segment} at byte {extent.offset}")
+    row_shape = spec.shape[1:]
+    size = int(np.prod(row_shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
+    data = _pread(root / extent.segment, extent.offset + spec.offset + row * size, size)
+    return np.frombuffer(data, dtype=spec.dtype).reshape(row_shape)
+
+
+def _pack(arrays: Mapping[str, np.ndarray]) -> tuple[tuple[ArraySpec, ...], bytes]:
+    specs, parts, offset = [], [], 0
+    for name, array in arrays.items():
+        data = np.ascontiguousarray(array)
+        specs.append(ArraySpec(name, data.dtype.str, tuple(data.shape), offset))
+        raw = data.tobytes()
+        raw += b"\0" * (-len(raw) % ALIGNMENT)
+        parts.append(raw)
+        offset += len(raw)
+    return tuple(specs), b"".join(parts)
+
+
+def _view(payload: bytes, spec: ArraySpec) -> np.ndarray:
+    count = int(np.prod(spec.shape, dtype=np.int64))
+    return np.frombuffer(payload, dtype=spec.dtype, count=count, offset=spec.offset).reshape(spec.shape)
+
+
+def _pread(path: Path, offset: int, length: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = os.pread(file.fileno(), length, offset)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing: restore it from a backup, or delete the run") from None
+    if len(data) != length:
+        raise StoreError(f"{path} ends early: {len(data)} of {length} bytes at byte {offset}")
+    return data

@@ -1,0 +1,203 @@
+"""The one writer of a store: arrays first, synced; then one transaction that proves they exist."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert
+
+from cm_server.report import Alert, ConceptMap, SnapshotReport
+from cm_server.stores import schema
+from cm_server.stores.errors import StoreError
+from cm_server.stores.segments import SegmentWriter
+
+
+class StoreWriter:
+    """Writes runs, snapshots, scalars and alerts into a folder.
+
+    Args:
+        directory: made if it does not exist.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+        _check_writable(self.directory)
+        self._engine = schema.open_engine(self.directory, writer=True)
+        self._segments: dict[str, SegmentWriter] = {}
+
+    def close(self) -> None:
+        """Closes files and the index."""
+        for segment in self._segments.values():
+            segment.close()
+        self._engine.dispose()
+
+    def save_run(self, run: str, **values: object) -> None:
+        """Inserts the run, or changes the given columns of it."""
+        now = time.time()
+        fresh = {"name": run, "state": "waiting", "created": now} | values | {"run": run, "updated": now}
+        change = values | {"updated": now}
+        with self._engine.begin() as connection:
+            statement = insert(schema.runs).values(**fresh)
+            connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_=change))
+
+    def save_layers(self, run: str, layers: Sequence[tuple[str, int]]) -> None:
+        """Records which layers the run captures, in the network's order, with their unit counts."""
+        rows = [{"run": run, "layer": n, "position": i, "units": m} for i, (n, m) in enumerate(layers)]
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(schema.layers).where(schema.layers.c.run == run))
+            if rows:
+                connection.execute(sa.insert(schema.layers), rows)
+
+    def has_capture(self, run: str, epoch: str, capture: int) -> bool:
+        """Whether this capture is already committed (a client sends again what it saw no ack for)."""
+        table = schema.snapshots.c
+        query = sa.select(sa.literal(1)).where(table.run == run, table.epoch == epoch, table.capture == capture)
+        with self._engine.connect() as connection:
+            return connection.execute(query).first() is not None
+
+    def commit_snapshot(self, report: SnapshotReport) -> int:
+        """Stores one report, whole or not at all.
+
+        Returns:
+            The snapshot's sequence number, growing over all runs.
+        """
+        segments = self._segments.get(report.run) or SegmentWriter(self.directory / "segments", report.run)
+        self._segments[report.run] = segments
+        extents = {name: segments.append(layer.arrays.named()) for name, layer in report.layers.items()}
+        segments.sync()
+        with self._engine.begin() as connection:
+            sequence = _insert_snapshot(connection, report)
+            for name, layer in report.layers.items():
+                extent = asdict(extents[name])
+                row = {"sequence": sequence, "layer": name, "run": report.run, "step": report.step}
+                connection.execute(
+                    sa.insert(schema.layer_reports), row | {"summary": _finite(asdict(layer.summary))} | extent
+                )
+        return sequence
+
+    def add_scalars(
+        self, run: str, epoch: str, rows: Iterable[tuple[int, int, float, Mapping[str, float | None]]]
+    ) -> None:
+        """Stores logged quantities.
+
+        Args:
+            run: run id.
+            epoch: the client's epoch; with ``number`` it makes a row unique, so a resend changes nothing.
+            rows: tuples (number, step, time, values by name); None stands for NaN or infinity.
+        """
+        values = [
+            {"run": run, "epoch": epoch, "number": number, "step": step, "time": at, "name": name, "value": value}
+            for number, step, at, named in rows
+            for name, value in named.items()
+        ]
+        if values:
+            with self._engine.begin() as connection:
+                connection.execute(insert(schema.scalars).on_conflict_do_nothing(), values)
+
+    def add_gap(self, run: str, step: int, reason: str) -> None:
+        """Records that a capture did not become a snapshot, and why."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                sa.insert(schema.gaps), {"run": run, "step": step, "time": time.time(), "reason": reason}
+            )
+
+    def save_alert(self, alert: Alert) -> int:
+        """Inserts (id 0) or updates an alert; returns its id."""
+        row = asdict(alert)
+        row["value"] = alert.value if np.isfinite(alert.value) else None
+        row["details"] = _finite(dict(alert.details))
+        key = row.pop("id")
+        with self._engine.begin() as connection:
+            if not key:
+                return int(connection.execute(sa.insert(schema.alerts), row).inserted_primary_key[0])
+            connection.execute(sa.update(schema.alerts).where(schema.alerts.c.id == key).values(**row))
+            return key
+
+    def save_concept_set(self, fingerprint: str, name: str, words: Sequence[str], categories: Sequence[str]) -> None:
+        """Stores a concept set once; the fingerprint is its identity."""
+        row = {"fingerprint": fingerprint, "name": name, "words": list(words), "categories": list(categories)}
+        with self._engine.begin() as connection:
+            connection.execute(insert(schema.concept_sets).values(**row).on_conflict_do_nothing())
+
+    def save_map(self, fingerprint: str, layout: ConceptMap) -> None:
+        """Stores the frozen map of the words once."""
+        path = self.directory / "maps" / f"{fingerprint}.npz"
+        with _Atomic(path) as file:
+            np.savez(
+                file,
+                positions=layout.positions.astype(np.float32),
+                anchors=layout.anchors.astype(np.int32),
+                extent=np.asarray(layout.extent, dtype=np.float64),
+                method=np.asarray(layout.method),
+            )
+
+    def save_probe_images(self, fingerprint: str, images: np.ndarray) -> None:
+        """Stores the probe images, uint8 ``[N, H, W, 3]``, once."""
+        with _Atomic(self.directory / "probes" / f"{fingerprint}.npy") as file:
+            np.save(file, images)
+
+
+def _insert_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
+    row = {
+        "run": report.run,
+        "capture": report.capture,
+        "step": report.step,
+        "captured_at": report.captured_at,
+        "received_at": report.received_at,
+        "committed_at": time.time(),
+        "seconds": dict(report.seconds),
+        "epoch": report.epoch,
+    }
+    return int(connection.execute(sa.insert(schema.snapshots), row).inserted_primary_key[0])
+
+
+def _finite(values: Mapping[str, object]) -> dict[str, object]:
+    """NaN and infinity become None: JSON has no such numbers."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+
+
+def _check_writable(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise StoreError(
+            f"the store {directory} is not writable ({error.strerror}): choose another folder with --store, "
+            "or change its permissions"
+        ) from None
+
+
+class _atomic:
+    """A file that appears under its name only when it is complete and synced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = path.with_name(f".{path.name}.part")
+
+    def __enter__(self):
+        self._file = self._part.open("wb")
+        return self._file
+
+    def __exit__(self, kind, *_: object) -> None:
+        if kind is None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        self._file.close()
+        if kind is None:
+            self._part.replace(self._path)
+        else:
+            with suppress(OSError):
+                self._part.unlink()

@@ -1,0 +1,238 @@
+"""The one analysis worker: a thread that owns the encoder and turns probe sets and captures into results.
+
+Jobs go in, results come out; it touches neither sockets nor the store. A job that fails gives a `Failed` result with
+its reason in words, and the thread lives on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cm_server.cache import ArrayCache
+from cm_server.calibration import LayerCalibration, ProbeContext, calibrate, probe_context
+from cm_server.concepts import ConceptSet
+from cm_server.core.assembly import Capture
+from cm_server.detectors import Detector
+from cm_server.encoders import Encoder
+from cm_server.pipeline import Analysis, analyse
+from cm_server.report import SnapshotReport
+from cm_server.vocabulary import Vocabulary, build_vocabulary
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """A run's probe set is complete: uint8 ``[N, H, W, 3]``."""
+
+    run: str
+    fingerprint: str
+    images: np.ndarray
+
+
+@dataclass(frozen=True)
+class CaptureJob:
+    """A capture is complete."""
+
+    run: str
+    epoch: str
+    capture: Capture
+    received_at: float
+
+
+@dataclass(frozen=True)
+class ForgetJob:
+    """The run is over: let go of what is held for it."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What is being done for a run, in words; empty: nothing special."""
+
+    run: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The probe set is embedded: captures can be analysed."""
+
+    run: str
+    encoder: str
+    vocabulary: Vocabulary
+
+
+@dataclass(frozen=True)
+class Done:
+    """A capture became a report."""
+
+    report: SnapshotReport
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job failed for good; ``capture`` is -1 if it was the probe set."""
+
+    run: str
+    capture: int
+    step: int
+    reason: str
+
+
+Job = ProbeJob | CaptureJob | ForgetJob
+Result = Activity | Ready | Done | Failed
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """How to analyse.
+
+    Attributes:
+        encoder: made already, so that a wrong name or missing weights show at the start.
+        detector: made already.
+        concepts: the words.
+        projection: of the words.
+        tau: the user's lowest similarity for *interpretable*.
+        temperature: the user's T; None for the label-free rule.
+        device: for encoder and similarities; None takes a GPU where there is one.
+    """
+
+    encoder: Encoder
+    detector: Detector
+    concepts: ConceptSet
+    projection: str = "umap"
+    tau: float = 0.0
+    temperature: float | None = None
+    device: str | None = None
+
+
+@dataclass
+class _Run:
+    context: ProbeContext
+    calibrations: dict[str, LayerCalibration] = field(default_factory=dict)
+    previous: SnapshotReport | None = None
+
+
+class AnalysisWorker:
+    """Runs jobs in order on a thread of its own.
+
+    Args:
+        settings: how to analyse.
+        cache: embeddings, maps, calibrations.
+        wake: called (from the worker's thread) whenever a result is ready.
+    """
+
+    def __init__(self, settings: WorkerSettings, cache: ArrayCache, wake: Callable[[], None]) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._wake = wake
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._results: deque[Result] = deque()
+        self._vocabulary: Vocabulary | None = None
+        self._runs: dict[str, _Run] = {}
+        self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queues a job; the client's credit bounds how many captures wait."""
+        self._jobs.put(job)
+
+    def results(self) -> list[Result]:
+        """Everything that is ready, oldest first; empties the list."""
+        found = []
+        while self._results:
+            found.append(self._results.popleft())
+        return found
+
+    def stop(self, timeout: float) -> None:
+        """Asks the thread to end after the current job and waits for it, at most ``timeout`` seconds."""
+        self._jobs.put(None)
+        self._thread.join(timeout)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._run_job(job)
+            except Exception as error:  # whatever a job does, the server lives
+                self._fail(job, error)
+
+    def _run_job(self, job: Job) -> None:
+        if isinstance(job, ForgetJob):
+            self._runs.pop(job.run, None)
+        elif isinstance(job, ProbeJob):
+            self._prepare(job)
+        else:
+            self._analyse(job)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        logger.warning("analysis of run %s failed: %s", job.run, error, exc_info=not isinstance(error, ValueError))
+        capture = job.capture if isinstance(job, CaptureJob) else None
+        number, step = (capture.capture, capture.step) if capture else (-1, -1)
+        self._give(Failed(job.run, number, step, f"{type(error).__name__}: {error}"))
+
+    def _prepare(self, job: ProbeJob) -> None:
+        encoder = self._settings.encoder
+        vocabulary = self._words(job.run)
+        self._watch_progress(encoder, job.run)
+        context = probe_context(
+            job.images,
+            job.fingerprint,
+            encoder,
+            vocabulary,
+            self._settings.detector,
+            self._cache,
+            self._device(),
+        )
+        self._runs[job.run] = _Run(context)
+        self._give(Ready(job.run, encoder.name, vocabulary))
+
+    def _words(self, run: str) -> Vocabulary:
+        if self._vocabulary is None:
+            settings = self._settings
+            self._give(Activity(run, f"laying out {len(settings.concepts)} concept words"))
+            self._vocabulary = build_vocabulary(settings.encoder, settings.concepts, settings.projection, self._cache)
+        return self._vocabulary
+
+    def _watch_progress(self, encoder: Encoder, run: str) -> None:
+        self._give(Activity(run, "embedding probe images"))
+        if hasattr(encoder, "progress"):
+            encoder.progress = lambda done, total: self._give(Activity(run, f"embedding probe images {done}/{total}"))
+
+    def _analyse(self, job: CaptureJob) -> None:
+        state = self._runs.get(job.run)
+        if state is None or state.context.probe_fingerprint != job.capture.probe_fingerprint:
+            raise ValueError("its probe set could not be analysed, or is another one")
+        for name, values in job.capture.activations.items():
+            if name not in state.calibrations:
+                state.calibrations[name] = self._calibrate(job.run, name, values, state)
+        assert self._vocabulary is not None  # made together with the context
+        analysis = Analysis(state.context, self._vocabulary, state.calibrations, self._settings.tau)
+        report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
+        state.previous = report
+        self._give(Done(report))
+
+    def _calibrate(self, run: str, name: str, values: np.ndarray, state: _Run) -> LayerCalibration:
+        self._give(Activity(run, f"calibrating {name}"))
+        assert self._vocabulary is not None
+        return calibrate(state.context, self._vocabulary, values.shape[1], self._settings.temperature, self._cache)
+
+    def _device(self) -> str:
+        import torch
+
+        return self._settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _give(self, result: Result) -> None:
+        self._results.append(result)
+        self._wake()
