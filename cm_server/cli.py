@@ -1,6 +1,6 @@
 """``concept-monitor``: one command, a subcommand for each thing people do.
 
-Exit codes: 0 done, 1 it failed or an alert of severity error fired, 2 the input is wrong.
+Exit codes: 0 done, 1 something failed on the way, 2 the input is wrong (one line says what and the cure).
 """
 
 from __future__ import annotations

@@ -99,7 +99,8 @@ class Ingest:
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""
         for session in self.sessions.values():
-            if not session.lost and time.monotonic() - session.last_seen > SILENT_SECONDS:
+            silent = time.monotonic() - session.last_seen > SILENT_SECONDS
+            if silent and not session.lost and session.finish is None:
                 session.lost = True
                 self._save(session.run, state="lost")
 
@@ -179,6 +180,7 @@ class Ingest:
 
     def _accept_probe(self, session: Session, fingerprint: str, images: np.ndarray) -> None:
         session.probe_fingerprint, session.probe_count = fingerprint, len(images)
+        self._save(session.run, activity="waiting for the analysis to begin")
         self._worker.submit(ProbeJob(session.run, fingerprint, images))
 
     def _probe_start(self, session: Session, start: ProbeStart) -> None:

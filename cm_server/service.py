@@ -100,8 +100,12 @@ class Service:
         """Address of the event socket, with the port that was really taken."""
         return self._publisher.endpoint
 
-    def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
-        """Serves until `stop` is called (from a signal handler or another thread)."""
+    def run(self, on_ready: Callable[[], None] = lambda: None) -> bool:
+        """Serves until `stop` is called (from a signal handler or another thread).
+
+        Returns:
+            Whether the analysis thread ended too; if not, it is deep in native code and only a hard exit is clean.
+        """
         self._mark_abandoned()
         self._worker.start()
         write_discovery(self._store, self.listen, self.events)
@@ -115,20 +119,21 @@ class Service:
             self._take_results()
             self._ingest.check_silence()
             self._publisher.heartbeat()
-        self._close()
+        return self._close()
 
     def stop(self) -> None:
         """Asks the loop to end."""
         self._stopping = True
         self._wake()
 
-    def _close(self) -> None:
-        self._worker.stop(timeout=5)
+    def _close(self) -> bool:
+        ended = self._worker.stop(timeout=5)
         self._take_results()
         self._writer.close()
         self._reader.close()
         self._publisher.close()
         self._context.destroy(linger=200)
+        return ended
 
     def _router(self) -> zmq.Socket:
         router = self._context.socket(zmq.ROUTER)
@@ -148,14 +153,20 @@ class Service:
                 identity, *frames = self._socket.recv_multipart(flags=zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            self._ingest.receive(identity.bytes, [frame.buffer for frame in frames])
+            try:
+                self._ingest.receive(identity.bytes, [frame.buffer for frame in frames])
+            except Exception:  # one client's message, or a full disk, must not end the others' runs
+                logger.exception("a message could not be handled and was skipped")
 
     def _take_results(self) -> None:
         with suppress(BlockingIOError):
             while self._wakeable.recv(4096):
                 pass
         for result in self._worker.results():
-            self._apply(result)
+            try:
+                self._apply(result)
+            except Exception:
+                logger.exception("a result could not be stored; its capture is not acknowledged")
 
     def _apply(self, result: Result) -> None:
         if isinstance(result, Activity):

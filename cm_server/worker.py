@@ -156,12 +156,21 @@ class AnalysisWorker:
             found.append(self._results.popleft())
         return found
 
-    def stop(self, timeout: float) -> None:
-        """Asks the thread to end after the current job and waits for it, at most ``timeout`` seconds."""
+    def stop(self, timeout: float) -> bool:
+        """Asks the thread to end after the current job and waits for it, at most ``timeout`` seconds.
+
+        Returns:
+            Whether it ended.
+        """
         self._jobs.put(None)
         self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
+        try:
+            self._words()  # the words need no run: laid out while the first client collects its probe set
+        except Exception:
+            logger.exception("the concept words could not be laid out; the first run will try again")
         while (job := self._jobs.get()) is not None:
             try:
                 self._run_job(job)
@@ -184,7 +193,8 @@ class AnalysisWorker:
 
     def _prepare(self, job: ProbeJob) -> None:
         encoder = self._settings.encoder
-        vocabulary = self._words(job.run)
+        self._give(Activity(job.run, f"laying out {len(self._settings.concepts)} concept words"))
+        vocabulary = self._words()
         self._watch_progress(encoder, job.run)
         context = probe_context(
             job.images,
@@ -198,10 +208,9 @@ class AnalysisWorker:
         self._runs[job.run] = _Run(context)
         self._give(Ready(job.run, encoder.name, vocabulary))
 
-    def _words(self, run: str) -> Vocabulary:
+    def _words(self) -> Vocabulary:
         if self._vocabulary is None:
             settings = self._settings
-            self._give(Activity(run, f"laying out {len(settings.concepts)} concept words"))
             self._vocabulary = build_vocabulary(settings.encoder, settings.concepts, settings.projection, self._cache)
         return self._vocabulary
 

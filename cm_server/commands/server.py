@@ -41,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     """Serves until SIGINT or SIGTERM."""
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
+    logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
     logging.basicConfig(
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
@@ -66,10 +67,13 @@ def serve(values: Mapping[str, Any]) -> None:
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
-    service.run(lambda: print(f"server: training processes {service.listen}, dashboards {service.events}", flush=True))
+    words = f"server: training processes {service.listen}, dashboards {service.events}"
+    if not service.run(lambda: print(words, flush=True)):
+        logging.shutdown()
+        os._exit(0)  # everything is committed; unloading native libraries under a running thread aborts
 
 
-def _worker_settings(values: Mapping[str, Any]):  # noqa: ANN202 - imported late
+def _worker_settings(values: Mapping[str, Any]):
     from cm_server.concepts import load_concepts
     from cm_server.detectors import make_detector
     from cm_server.encoders import make_encoder

@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
         server.stop()
 
 
-def _report_death(*children) -> int:  # noqa: ANN002
+def _report_death(*children) -> int:
     for child in children:
         if not child.running:
             print(f"the {child.name} ended: {child.last_words()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -23,10 +24,19 @@ def permuted_units(activations: Tensor, units: int, generator: torch.Generator) 
     Returns:
         ``[N, units]``.
     """
-    images, given = activations.shape
-    column = torch.arange(units) % given
-    order = torch.rand(images, units, generator=generator).argsort(dim=0).to(activations.device)
-    return activations[:, column.to(activations.device)].gather(0, order)
+    order = torch.rand(len(activations), units, generator=generator).argsort(dim=0)
+    return _shuffled(activations, order)
+
+
+def _shuffled(activations: Tensor, order: Tensor) -> Tensor:
+    column = torch.arange(order.shape[1], device=activations.device) % activations.shape[1]
+    return activations[:, column].gather(0, order.to(activations.device))
+
+
+@lru_cache(maxsize=4)
+def _fixed_order(images: int, units: int, seed: int) -> Tensor:
+    """The null's shuffles are the same for every snapshot; sorting them again would take half of the analysis."""
+    return torch.rand(images, units, generator=torch.Generator().manual_seed(seed)).argsort(dim=0)
 
 
 def null_threshold(similarity: Callable[[Tensor], Tensor], activations: Tensor, seed: int = 0) -> float:
@@ -40,7 +50,7 @@ def null_threshold(similarity: Callable[[Tensor], Tensor], activations: Tensor, 
         activations: ``[N, M]``, live units.
         seed: fixes the shuffles: the same input gives the same threshold.
     """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = permuted_units(activations, max(NULL_UNITS, activations.shape[1]), generator)
-    best = similarity(drawn).amax(dim=1)
+    images, units = activations.shape
+    order = _fixed_order(images, max(NULL_UNITS, units), seed)
+    best = similarity(_shuffled(activations, order)).amax(dim=1)
     return float(torch.quantile(best.double(), NULL_QUANTILE))

@@ -49,8 +49,10 @@ def cubed_directions(values: Tensor, min_norm: float) -> Tensor:
     """
     cubed = (values - values.mean(dim=0)) ** 3
     norm = cubed.norm(dim=0)
-    floor = min_norm if min_norm > 0 else torch.finfo(cubed.dtype).tiny
-    return cubed / norm.clamp_min(floor)
+    if min_norm > 0:
+        return cubed / norm.clamp_min(min_norm)
+    # Without a floor, what rounding leaves of a constant column would be blown up to full length.
+    return torch.where(live_units(values), cubed / norm.clamp_min(torch.finfo(cubed.dtype).tiny), 0.0)
 
 
 def cos_cubed(image_text: Tensor, activations: Tensor, min_norm: float = 1e-3) -> Tensor:

@@ -20,7 +20,7 @@ WARM_UP = 20
 """Values before any rule on the trend speaks."""
 STALL_DROP = 0.02
 """A stall: not even this share of the scale can be falling per 20 snapshots …"""
-STALL_PROGRESS = 0.05
+STALL_PROGRESS = 0.04
 """… and less than this share was won since step 0."""
 RISE = 0.05
 """A rise: this share of the scale above the best level and proven to rise, or twice as much …"""

@@ -179,7 +179,7 @@ def _check_writable(directory: Path) -> None:
         ) from None
 
 
-class _atomic:
+class _Atomic:
     """A file that appears under its name only when it is complete and synced."""
 
     def __init__(self, path: Path) -> None:
