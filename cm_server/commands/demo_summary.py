@@ -74,7 +74,10 @@ def _best_neurons(reader: StoreReader, run: str, layers: list[str], words: tuple
         report = reader.report(run, layer)
         if report is not None:
             found += _neurons(layer, report[1], words)
-    return sorted(found, key=lambda neuron: -neuron["margin"])[:BEST_NEURONS]
+    best: dict[str, dict[str, Any]] = {}
+    for neuron in sorted(found, key=lambda neuron: neuron["margin"]):
+        best[neuron["concept"]] = neuron  # one per concept: the clearest comes last
+    return sorted(best.values(), key=lambda neuron: -neuron["margin"])[:BEST_NEURONS]
 
 
 def _neurons(layer: str, report: LayerReport, words: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -118,7 +121,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         "  interpretable units at the end",
         *[_category_line(layer) for layer in summary["layers"]],
         "",
-        "  best-described neurons",
+        "  best-described neurons (one per concept)",
         *[
             f"    {n['neuron']:<14} {n['concept']:<20} similarity {n['similarity']:.2f}"
             for n in summary["best_neurons"]

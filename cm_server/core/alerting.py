@@ -49,7 +49,7 @@ class Transition:
 class _Entry:
     state: str
     finding: Finding
-    since: int
+    peak: int
     count: int = 0
 
 
@@ -83,9 +83,9 @@ class AlertMachine:
     def _seen(self, rule: str, step: int, finding: Finding) -> Transition | None:
         entry = self._entries.get(rule)
         if entry is None:
-            entry = self._entries[rule] = _Entry("pending", finding, step)
-        worse = RANK[finding.severity] > RANK[entry.finding.severity]
-        entry.finding = finding
+            entry = self._entries[rule] = _Entry("pending", finding, RANK[finding.severity])
+        worse = RANK[finding.severity] > entry.peak
+        entry.finding, entry.peak = finding, max(entry.peak, RANK[finding.severity])
         if entry.state == "pending":
             entry.count += 1
             if entry.count < HOLD and not finding.at_once:

@@ -51,6 +51,7 @@ def null_threshold(similarity: Callable[[Tensor], Tensor], activations: Tensor, 
         seed: fixes the shuffles: the same input gives the same threshold.
     """
     images, units = activations.shape
-    order = _fixed_order(images, max(NULL_UNITS, units), seed)
-    best = similarity(_shuffled(activations, order)).amax(dim=1)
+    order = _fixed_order(images, units * -(-NULL_UNITS // units), seed)
+    # Layer by layer of the same width: soft_wpmi compares units with each other, so its values grow with their number.
+    best = torch.cat([similarity(layer).amax(dim=1) for layer in _shuffled(activations, order).split(units, dim=1)])
     return float(torch.quantile(best.double(), NULL_QUANTILE))

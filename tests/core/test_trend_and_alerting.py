@@ -129,5 +129,7 @@ def test_a_worse_severity_fires_again_and_a_run_that_ends_ends_its_alerts() -> N
         machine.evaluate(step, [_finding()])
     assert [c.finding.severity for c in machine.evaluate(9, [_finding("error")])] == ["error"]
     assert machine.evaluate(10, [_finding("error")]) == []
+    assert machine.evaluate(10, [_finding("warning")]) == []
+    assert machine.evaluate(10, [_finding("error")]) == [], "wavering between severities tells nobody twice"
     assert [c.state for c in machine.end(11)] == ["ended"]
     assert machine.end(12) == []
