@@ -1,0 +1,129 @@
+"""Which layers are worth watching: the outputs of a network's last few stages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from cm_client.capture import forward, undisturbed
+from cm_client.errors import ClientError
+from cm_client.pooling import first_tensor, spatial_size
+
+STAGES = 4
+"""Layers watched by default."""
+_BLOCKS = 3
+"""So many blocks of one class side by side make a transformer (or a mixer)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A module's output in one tiny pass, in the order of completion (a parent completes after its children).
+
+    Attributes:
+        path: module path.
+        kind: class name.
+        shape: of its first tensor.
+        weighted: whether the module itself owns a matrix or a kernel, not only its children.
+    """
+
+    path: str
+    kind: str
+    shape: tuple[int, ...]
+    weighted: bool
+
+
+def observe(model: nn.Module, images: Tensor, argument: str | None = None) -> list[Output]:
+    """Every module's output on a few ``images``, the root left out; the model is as before afterwards.
+
+    Raises:
+        ClientError: the model does not accept the images.
+    """
+    seen: list[Output] = []
+
+    def note(path: str, module: nn.Module, args: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None and len(tensor) == len(images):
+            weighted = any(p.ndim >= 2 for p in module.parameters(recurse=False))
+            seen.append(Output(path, type(module).__name__, tuple(tensor.shape), weighted))
+
+    handles = [m.register_forward_hook(partial(note, path)) for path, m in model.named_modules() if path]
+    try:
+        with undisturbed(model):
+            forward(model, images, argument)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def choose(outputs: Sequence[Output], channels_last: bool | None = None, most: int = STAGES) -> list[str]:
+    """The layers to watch among ``outputs``.
+
+    Feature maps of at least two sizes: at each size the outermost module, the last of several (``layer1``, not
+    ``layer1.1.relu``), and of these the last ``most``. Else blocks of one class side by side (transformers): ``most``
+    of them, evenly spaced, the last among them. Else what remains of the feature maps, else the hidden outputs of a
+    perceptron without its logits.
+
+    Raises:
+        ClientError: nothing fits.
+    """
+    stages = _stages(outputs, channels_last)
+    blocks = _blocks(outputs)
+    hidden = _hidden(outputs)
+    if len(stages) < 2 and blocks:
+        count = min(most, len(blocks))
+        return [blocks[(i + 1) * len(blocks) // count - 1] for i in range(count)]
+    found = (stages or hidden)[-most:]
+    if not found:
+        raise ClientError("no layer worth watching was found: name some, layers=['module.path', …]")
+    return found
+
+
+def checked(model: nn.Module, layers: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The given ``layers`` that the model has, and a sentence for each that it has not."""
+    paths = [path for path, _ in model.named_modules() if path]
+    known = [layer for layer in dict.fromkeys(layers) if layer in set(paths)]
+    sentences = []
+    for layer in layers:
+        if layer not in paths:
+            close = difflib.get_close_matches(str(layer), paths, n=3, cutoff=0.4) or paths[-3:]
+            sentences.append(f"unknown layer {layer!r}: this model has {', '.join(map(repr, close))} …")
+    return known, sentences
+
+
+def _stages(outputs: Sequence[Output], channels_last: bool | None) -> list[str]:
+    at_size: dict[tuple[int, int], list[Output]] = {}
+    for output in outputs:
+        # A pooling layer only repeats the stage before it.
+        if len(output.shape) == 4 and "Pool" not in output.kind:
+            at_size.setdefault(spatial_size(output.shape, channels_last), []).append(output)
+    found: list[tuple[int, str]] = []
+    for size, group in at_size.items():
+        if size != (1, 1) and any(output.weighted for output in group):
+            # The outermost: a block that shrinks the map often begins with a convolution at the size before it.
+            last = min(reversed(group), key=lambda output: output.path.count("."))
+            found.append((outputs.index(last), last.path))
+    return [path for _, path in sorted(found)]
+
+
+def _blocks(outputs: Sequence[Output]) -> list[str]:
+    siblings: dict[tuple[str, str], list[str]] = {}
+    for output in outputs:
+        if len(output.shape) == 3:
+            siblings.setdefault((output.path.rpartition(".")[0], output.kind), []).append(output.path)
+    largest = max(siblings.values(), key=len, default=[])
+    return largest if len(largest) >= _BLOCKS else []
+
+
+def _hidden(outputs: Sequence[Output]) -> list[str]:
+    # Each weighted module opens a group; what completes last in it (its activation, the block around it) stands for it.
+    groups: list[str] = []
+    for output in outputs:
+        if len(output.shape) == 2 and (groups or output.weighted):
+            groups[len(groups) - (not output.weighted) :] = [output.path]
+    return groups[:-1]

@@ -1,0 +1,219 @@
+"""A watched run, as the training script sees it. A guest in the loop: it never prints, raises or waits."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from cm_client.errors import ClientError
+from cm_client.hooks import StepHook, unwrapped
+from cm_client.protocol.messages import AlertNotice, Finish, Hello
+from cm_client.recorder import Plan, Recorder
+from cm_client.transport import Transport
+
+LOG = logging.getLogger("cm_client")
+NAMES_PER_ROW = 50
+
+live: set[Monitor] = set()
+"""Monitors at work: what `watch` adopts, a forked child forgets and the process's end finishes."""
+
+
+def _guest(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Time the method, and let none of its errors out: the first one ends the watching with one line in the log."""
+
+    @functools.wraps(method)
+    def guarded(self: Monitor, *args: Any, **kwargs: Any) -> None:
+        if self._quiet:
+            self._hook.detach()
+            return
+        started = time.perf_counter()
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._seconds += time.perf_counter() - started
+
+    return guarded
+
+
+class Monitor:
+    """A watched training run. Made by `watch`; also a context manager.
+
+    Args:
+        run: id of the run.
+        strict: raise internal errors instead of logging the first.
+    """
+
+    def __init__(self, run: str = "", strict: bool = False) -> None:
+        self.run = run
+        self._strict = strict
+        self._quiet = True
+        self._closed = False
+        self._error = ""
+        self._seconds = 0.0
+        self._started = time.perf_counter()
+        self._hook = StepHook(self._forward)
+        self._recorder: Recorder | None = None
+        self._transport: Transport | None = None
+        self._warned: set[str] = set()
+
+    def begin(self, model: nn.Module, plan: Plan, server: str, hello: Hello) -> None:
+        """Start watching ``model``; before this call (and for ever where it never comes) the monitor does nothing."""
+        inner = unwrapped(model)
+        self._owner = weakref.ref(inner, self._model_gone)
+        self._transport = Transport(server, self.run, hello, self.stats, self._refused)
+        self._recorder = Recorder(inner, plan, self._transport.set_probes, self._transport.add_capture)
+        self._quiet = False
+        live.add(self)
+        self._hook.attach(model)
+        self._transport.start()
+
+    def forget(self) -> None:
+        """Do nothing from now on, not even close what is open: it belongs to another process."""
+        self._quiet = self._closed = True
+
+    def log(self, **scalars: Any) -> None:
+        """Record figures (numbers, or tensors of one element) under the step whose forward ran last."""
+        self._log(scalars)
+
+    def step(self, n: int) -> None:
+        """Say how many optimiser steps are done, where counting training forwards is wrong (gradient accumulation)."""
+        self._tell_step(n)
+
+    def finish(self, timeout: float = 10.0, status: str = "finished") -> None:
+        """End the run: capture the final weights, send what is left, waiting at most ``timeout`` seconds.
+
+        Args:
+            timeout: seconds; nothing is waited for where there never was a server.
+            status: ``finished`` or ``failed``.
+        """
+        if self._closed:
+            return
+        self._close_recorder(status)
+        self._closed = True
+        self._hook.detach()
+        live.discard(self)
+        if self._transport is not None:
+            self._transport.close(Finish(status, self.stats()), timeout)
+        self._quiet = True
+
+    def stats(self) -> dict[str, Any]:
+        """Figures of the client: steps, captures, drops, bytes, and its share of the training's wall time."""
+        elapsed = max(1e-9, time.perf_counter() - self._started)
+        figures: dict[str, Any] = {
+            "seconds": elapsed,
+            "overhead_seconds": self._seconds,
+            "overhead_share": self._seconds / elapsed,
+        }
+        if self._error:
+            figures["error"] = self._error[:1000]
+        if self._recorder is not None and self._transport is not None:
+            figures |= _recorder_figures(self._recorder) | _transport_figures(self._transport)
+        return figures
+
+    @property
+    def watching(self) -> bool:
+        """Whether it still watches: neither finished nor silenced by an error or a refusal."""
+        return not self._quiet
+
+    @property
+    def alerts(self) -> list[AlertNotice]:
+        """The server's alerts on this run so far, oldest first: one entry per change of state."""
+        return self._transport.alerts if self._transport is not None else []
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
+        self.finish(status="finished" if kind is None else "failed")
+
+    @_guest
+    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if self._recorder is not None:
+            self._recorder.forward(args, kwargs)
+
+    @_guest
+    def _log(self, scalars: dict[str, Any]) -> None:
+        if self._recorder is None or self._transport is None:
+            return
+        values = {str(n)[:100]: v for n, raw in scalars.items() if (v := self._scalar(n, raw)) is not None}
+        step, at, names = self._recorder.step, time.time(), list(values)
+        for start in range(0, len(names), NAMES_PER_ROW):
+            self._transport.add_scalars(step, at, {n: values[n] for n in names[start : start + NAMES_PER_ROW]})
+
+    def _scalar(self, name: str, value: Any) -> float | Tensor | None:
+        try:
+            if isinstance(value, Tensor) and value.numel() == 1 and value.device.type != "cpu":
+                # A copy, which later in-place changes miss; the transport's thread reads it, so nobody waits here.
+                return value.detach().clone()
+            return float(value.detach() if isinstance(value, Tensor) else value)
+        except (TypeError, ValueError, RuntimeError):
+            if name not in self._warned:
+                self._warned.add(name)
+                LOG.warning("log(%s=%.80r) is not a single number and was left out", name, value)
+            return None
+
+    @_guest
+    def _tell_step(self, n: int) -> None:
+        if self._recorder is not None:
+            self._recorder.tell_step(max(0, int(n)))
+
+    @_guest
+    def _close_recorder(self, status: str) -> None:
+        if self._recorder is not None and not self._closed:
+            self._recorder.close(status)
+
+    def _fail(self, error: Exception) -> None:
+        """The first error of our own: one line, then silence."""
+        self._error = str(error) if isinstance(error, ClientError) else f"{type(error).__name__}: {error}"
+        self._quiet = True
+        self._hook.detach()
+        LOG.debug("cm_client", exc_info=error)
+        if self._transport is not None:
+            self._transport.close(Finish("failed", self.stats()), 10.0, wait=False)
+        if self._strict:
+            raise error
+        LOG.warning("watching stops, training goes on: %s", self._error)
+
+    def _refused(self, reason: str) -> None:
+        # In the transport's thread: the training's own thread takes the hook off, when it comes by.
+        if not self._quiet:
+            self._quiet = True
+            self._error = reason
+            LOG.warning("watching stops, training goes on: %s", reason)
+
+    def _model_gone(self, _: Any) -> None:
+        # Called by the garbage collector: hand over the last word, wait for nothing.
+        if not self._closed and self._transport is not None:
+            self._closed = self._quiet = True
+            live.discard(self)
+            self._transport.close(Finish("finished", self.stats()), 10.0, wait=False)
+
+
+def _recorder_figures(recorder: Recorder) -> dict[str, Any]:
+    return {
+        "step": recorder.step,
+        "probes": recorder.probes,
+        "captures": recorder.captures,
+        "capture_seconds": recorder.capture_seconds,
+    }
+
+
+def _transport_figures(transport: Transport) -> dict[str, Any]:
+    box, link = transport.outbox, transport.link
+    return {
+        "connected": link.open,
+        "captures_sent": link.captures_sent,
+        "captures_acked": box.captures_acked,
+        "captures_rejected": len(link.rejections),
+        "captures_dropped": box.captures_dropped,
+        "scalars_dropped": box.scalars_dropped,
+        "bytes_sent": transport.bytes_sent,
+    }

@@ -1,0 +1,124 @@
+"""What `watch` was told: arguments first, then the environment (``CM_…``), then defaults."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cm_client.errors import ClientError
+
+DEFAULT_SERVER = "tcp://127.0.0.1:7801"
+DEFAULT_PROBE_SIZE = 1024
+CONFIG_BYTES = 8 * 1024
+"""How much of a user's config travels: it shares a header of 16 KiB with the other fields."""
+_RUN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved settings of one monitor.
+
+    Attributes:
+        server: ZeroMQ address.
+        run: id of the run, letters, digits, ``.``, ``_`` and ``-``, 1 to 64 of them, no ``.`` first.
+        name: what the dashboard shows for it.
+        every: steps between captures, a function of the step, or None for the adaptive schedule.
+        planned_steps: length of the training, -1 where unknown.
+        probe_size: images to collect for the probe set.
+        disabled: watch nothing at all.
+        strict: raise internal errors instead of logging them.
+        notes: sentences to log as warnings: values that were replaced.
+    """
+
+    server: str
+    run: str
+    name: str
+    every: int | Callable[[int], bool] | None
+    planned_steps: int
+    probe_size: int
+    disabled: bool
+    strict: bool
+    notes: tuple[str, ...] = ()
+
+
+def resolve(
+    *,
+    server: str | None = None,
+    run: str | None = None,
+    name: str | None = None,
+    every: int | Callable[[int], bool] | None = None,
+    planned_steps: int | None = None,
+    probe_size: int | None = None,
+    mode: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Arguments, environment and defaults to `Settings`.
+
+    Raises:
+        ClientError: a value is out of range; the text names it and what is allowed.
+    """
+    env = os.environ if environ is None else environ
+    mode = mode or env.get("CM_MODE") or "online"
+    if mode not in ("online", "disabled"):
+        raise ClientError(f"mode {mode!r} (CM_MODE): choose 'online' or 'disabled'")
+    wanted = run or env.get("CM_RUN") or ""
+    chosen = run_id(wanted)
+    notes = (
+        () if wanted in ("", chosen) else (f"run id {wanted!r}: using {chosen!r} (letters, digits, . _ -, up to 64)",)
+    )
+    return Settings(
+        server=server or env.get("CM_SERVER") or DEFAULT_SERVER,
+        run=chosen,
+        name=(name or env.get("CM_NAME") or chosen)[:200],
+        every=every if callable(every) else _number("every", every, env.get("CM_EVERY"), 1, None),
+        planned_steps=_number("planned_steps", planned_steps, env.get("CM_PLANNED_STEPS"), 1, -1),
+        probe_size=_number("probe_size", probe_size, env.get("CM_PROBE_SIZE"), 2, DEFAULT_PROBE_SIZE),
+        disabled=mode == "disabled",
+        strict=env.get("CM_STRICT", "") == "1",
+        notes=notes,
+    )
+
+
+def run_id(wanted: str = "") -> str:
+    """``wanted`` made fit for a run id, or a new one from date, time and four random letters."""
+    if _RUN.fullmatch(wanted):
+        return wanted
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("-.")[:64]
+    return cleaned or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def plain_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A flat copy of ``config`` that fits the wire: plain values, others as text; what is too much is left out."""
+    plain: dict[str, Any] = {}
+    room = CONFIG_BYTES
+    for key, value in (config or {}).items():
+        if not (value is None or isinstance(value, str | bool | int | float)):
+            value = repr(value)
+        if isinstance(value, str):
+            value = value[:500]
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            value = str(value)[:500]
+        room -= len(json.dumps([str(key)[:100], value]).encode())
+        if room < 0 or len(plain) >= 500:
+            break
+        plain[str(key)[:100]] = value
+    return plain
+
+
+def _number(name: str, given: Any, text: str | None, least: int, default: Any) -> Any:
+    value = given if given is not None else text
+    if value is None or value == "":
+        return default
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if number < least or isinstance(value, bool) or (isinstance(value, float) and value != number):
+        raise ClientError(f"{name} {value!r} (CM_{name.upper()}): give a whole number from {least}")
+    return number

@@ -1,0 +1,179 @@
+"""`watch`: the one line that starts it all; and what happens to monitors at a fork and at the process's end."""
+
+from __future__ import annotations
+
+import atexit
+import dataclasses
+import logging
+import os
+import socket
+import sys
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import nn
+
+from cm_client.collect import Collector, Unnormalize
+from cm_client.discovery import checked
+from cm_client.errors import ClientError
+from cm_client.hooks import unwrapped
+from cm_client.monitor import Monitor, live
+from cm_client.pooling import POOLS
+from cm_client.probe import ProbeSet
+from cm_client.protocol import limits
+from cm_client.protocol.messages import Hello
+from cm_client.recorder import Plan
+from cm_client.schedule import make_schedule
+from cm_client.settings import Settings, plain_config, resolve
+
+LOG = logging.getLogger("cm_client")
+
+_by_model: weakref.WeakKeyDictionary[nn.Module, Monitor] = weakref.WeakKeyDictionary()
+_runs: set[str] = set()
+
+
+def watch(
+    model: nn.Module,
+    *,
+    server: str | None = None,
+    layers: Sequence[str] | None = None,
+    probe: ProbeSet | None = None,
+    every: int | Callable[[int], bool] | None = None,
+    run: str | None = None,
+    name: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    planned_steps: int | None = None,
+    probe_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    unnormalize: Unnormalize | None = None,
+    pool: str = "mean",
+    channels_last: bool | None = None,
+    mode: str | None = None,
+) -> Monitor:
+    """Watch how the concepts of ``model``'s neurons change while it trains. Watching a watched model gives its monitor.
+
+    Without a ``probe`` set it is collected from the first training inputs, and only then is the step-0 capture taken,
+    with a copy of the weights of the first forward; captures due in between are not taken.
+
+    Args:
+        model: what the training loop calls: the compiled or wrapped model where there is one.
+        server: ZeroMQ address (CM_SERVER; default tcp://127.0.0.1:7801).
+        layers: module paths; by default the outputs of the last four stages.
+        probe: a probe set of your own.
+        every: steps between captures, or a function of the step (CM_EVERY); by default as often as 1 % of the wall
+            time allows.
+        run: id of the run (CM_RUN); by default from date and time.
+        name: what the dashboard shows (CM_NAME); by default the id.
+        config: settings of yours to show beside the run, flat.
+        planned_steps: length of the training (CM_PLANNED_STEPS).
+        probe_size: images to collect (CM_PROBE_SIZE; default 1,024).
+        mean: per channel, in 0..1 units: how the images were normalised, so that the server sees them as they were.
+        std: see ``mean``.
+        unnormalize: a function instead of ``mean`` and ``std``.
+        pool: ``mean`` or ``max`` over positions.
+        channels_last: layout of 4-D outputs; by default told from their shapes.
+        mode: ``online`` or ``disabled`` (CM_MODE).
+
+    Returns:
+        The monitor. Where something is wrong it does nothing, and one warning says why (CM_STRICT=1 raises instead).
+    """
+    try:
+        wanted: dict[str, Any] = {"server": server, "run": run, "name": name, "every": every, "mode": mode}
+        told = resolve(planned_steps=planned_steps, probe_size=probe_size, **wanted)
+        if told.disabled or _is_helper_rank():
+            return Monitor()
+        known = _adopted(model, run)
+        if known is not None:
+            return known
+        if pool not in POOLS:
+            raise ClientError(f"pool {pool!r}: choose 'mean' or 'max'")
+        collector = Collector(told.probe_size, mean, std, unnormalize)
+        plan = Plan(_known_layers(model, layers), probe, pool, channels_last, make_schedule(told.every), collector)
+        return _started(model, plan, _distinct(told, run), plain_config(config))
+    except Exception as error:
+        if os.environ.get("CM_STRICT") == "1":
+            raise
+        LOG.warning("not watching, training goes on: %s", error)
+        return Monitor()
+
+
+def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any]) -> Monitor:
+    for note in told.notes:
+        LOG.warning(note)
+    kind, host = type(unwrapped(model)).__name__[:200], socket.gethostname()[:200]
+    hello = Hello(told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config)
+    monitor = Monitor(told.run, told.strict)
+    monitor.begin(model, plan, told.server, hello)
+    _by_model[unwrapped(model)] = monitor
+    _runs.add(told.run)
+    return monitor
+
+
+def _adopted(model: nn.Module, run: str | None) -> Monitor | None:
+    if not isinstance(model, nn.Module):
+        raise ClientError(
+            f"{type(model).__name__} is not a torch.nn.Module: watch the model that the training loop calls"
+        )
+    known = _by_model.get(unwrapped(model))
+    if known is None or not known.watching:
+        return None
+    if run is None or run == known.run:
+        LOG.info("already watched as run %s; call finish() first to begin another", known.run)
+        return known
+    known.finish()
+    return None
+
+
+def _known_layers(model: nn.Module, layers: Sequence[str] | None) -> list[str] | None:
+    if layers is None:
+        return None
+    asked = [layers] if isinstance(layers, str) else list(layers)
+    known, sentences = checked(unwrapped(model), asked)
+    if not known or len(known) > limits.MAX_LAYERS:
+        raise ClientError("; ".join(sentences) or f"layers={asked}: name 1 to {limits.MAX_LAYERS}, or leave it out")
+    for sentence in sentences:
+        LOG.warning(sentence)
+    return known
+
+
+def _distinct(told: Settings, run: str | None) -> Settings:
+    # Two models in one process cannot both be the run that CM_RUN names.
+    if run is not None or told.run not in _runs:
+        return told
+    number = next(n for n in range(2, 10_000) if f"{told.run[:58]}-{n}" not in _runs)
+    return dataclasses.replace(told, run=f"{told.run[:58]}-{number}")
+
+
+def _version() -> str:
+    try:
+        return metadata.version("concept-monitor")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _is_helper_rank() -> bool:
+    distributed = torch.distributed
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0
+
+
+@atexit.register
+def _finish_all() -> None:
+    failed = hasattr(sys, "last_type") and not hasattr(sys, "ps1")
+    end = time.monotonic() + 10.0
+    for monitor in list(live):
+        monitor.finish(max(0.0, end - time.monotonic()), "failed" if failed else "finished")
+
+
+def _forget_in_child() -> None:
+    # The sender thread and its socket stayed with the parent; a forked child only has copies that must not be touched.
+    for monitor in list(live):
+        monitor.forget()
+    live.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)
