@@ -94,14 +94,15 @@ class StoreReader:
         info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
         return SnapshotInfo(**info), LayerReport(_summary(rows[0]["summary"]), LayerArrays(**arrays))
 
-    def trail(self, run: str, layer: str, unit: int, until: int | None = None) -> Trail:
-        """One unit through the run, up to and with step ``until``.
+    def trail(self, run: str, layer: str, unit: int, until: int | None = None, after: int = 0) -> Trail:
+        """One unit through the run, up to and with step ``until``, from snapshots with a sequence above ``after``.
 
         Raises:
             StoreError: the layer has no such unit.
         """
         table = schema.layer_reports
-        query = sa.select(table).where(table.c.run == run, table.c.layer == layer).order_by(table.c.step)
+        query = sa.select(table).where(table.c.run == run, table.c.layer == layer, table.c.sequence > after)
+        query = query.order_by(table.c.sequence)
         if until is not None:
             query = query.where(table.c.step <= until)
         rows = self._rows(query)

@@ -1,0 +1,104 @@
+"""Builds the dashboard: a Dash app on a FastAPI server, with its live feed, its images and its headers.
+
+Stable ids are listed in the package's docstring.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from dash import Dash, set_props
+from fastapi import FastAPI, Request
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from cm_server.events import read_discovery
+from dashboard import callbacks, feed, images
+from dashboard.components.shell import shell
+from dashboard.data import Source
+from dashboard.feed import Feed
+
+LOG = logging.getLogger(__name__)
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""The page may load nothing from anywhere else. Dash and WebGL need inline and evaluated scripts."""
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Dashboard(Dash):
+    """A Dash app that knows its feed and its source."""
+
+    feed: Feed
+    source: Source
+
+
+def create_app(store: Path, events: str | None = None, *, host: str = "127.0.0.1") -> Dashboard:
+    """A dashboard over one store; its feed is running when this returns.
+
+    Args:
+        store: the store's folder; it may not exist yet.
+        events: the server's event address; None looks it up in the store, again whenever the server is silent.
+        host: the address it will be served at; requests that name another host are refused.
+
+    Returns:
+        The app; ``app.server`` is the ASGI application, ``app.feed`` and ``app.source`` its live parts.
+    """
+    live = Feed(_endpoint(Path(store), events))
+    source = Source(Path(store), live.version)
+    server = FastAPI(title="Concept Monitor", docs_url=None, redoc_url=None, openapi_url=None)
+    feed.serve(live, server)
+    images.serve(source, server)
+    _protect(server, host)
+    app = Dashboard(
+        "dashboard",
+        server=cast(Any, server),
+        assets_folder=str(Path(__file__).parent / "assets"),
+        title="Concept Monitor",
+        update_title="",
+        suppress_callback_exceptions=True,
+        serve_locally=True,
+        on_error=_problem,
+    )
+    app.backend.websocket_capability = False  # else every tab opens a second socket that nothing uses
+    app.layout = shell
+    callbacks.register(app, source)
+    app._setup_server()  # Dash does it on a request for "/" only: a deep link as the first one would miss the assets
+    app.feed = live
+    app.source = source
+    live.start()
+    return app
+
+
+def _endpoint(store: Path, events: str | None) -> Callable[[], str | None]:
+    def find() -> str | None:
+        if events:
+            return events
+        found = read_discovery(store)
+        return str(found["events"]) if found and found.get("events") else None
+
+    return find
+
+
+def _protect(server: FastAPI, host: str) -> None:
+    """Refuses foreign Host headers (DNS rebinding) and forbids the page any other origin."""
+    if host not in ("0.0.0.0", "::"):
+        server.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, host])
+
+    @server.middleware("http")
+    async def headers(request: Request, call_next):
+        response = await call_next(request)
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+
+def _problem(error: Exception) -> None:
+    """An error in a callback: said on the page and in the log, not swallowed."""
+    LOG.error("the page could not be drawn: %s", error, exc_info=error)
+    set_props("problem", {"children": f"This view could not be drawn: {error}"})

@@ -1,0 +1,188 @@
+/* Live without reloading: hears of news, decides when to ask for it, and notices when nobody answers any more.
+   One WebSocket per tab that is opened again for as long as the tab lives; HTTP every two seconds where it cannot be. */
+(function () {
+    'use strict';
+    const cm = Object.assign(window.cm, {
+        feed: '',
+        cursor: 0,
+        heard: 0, // performance.now() of the last word from the dashboard; 0: none yet
+        started: performance.now(),
+        silence: null, // seconds since the dashboard heard the server; null: never
+        socket: null,
+        socketHeard: 0,
+        wanted: false,
+        busy: new Map(),
+        number: 0,
+        latencies: [],
+    });
+    const PATIENCE = 4000; // a page that has not answered after this long is asked again
+
+    cm.set = (id, props) => window.dash_clientside && window.dash_clientside.set_props(id, props);
+    cm.place = () => {
+        const parts = location.pathname.split('/').filter(Boolean).map(decodeURIComponent);
+        return parts[0] === 'run' ? {run: parts[1] || null, page: parts[2] || 'overview'} : {run: null, page: 'runs'};
+    };
+
+    cm.pulse = (news) => {
+        const now = performance.now();
+        cm.feed = news.feed;
+        cm.cursor = news.cursor;
+        cm.silence = news.silence;
+        cm.heard = now;
+        const run = cm.place().run;
+        if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run')) cm.kick();
+    };
+
+    /* Asks frame, route and page for what is new; never twice at once. */
+    cm.kick = () => {
+        cm.wanted = true;
+        cm.flush();
+    };
+    cm.flush = () => {
+        const now = performance.now();
+        for (const [name, since] of cm.busy) if (now - since > PATIENCE) cm.busy.delete(name);
+        if (!cm.wanted || cm.busy.size || document.hidden || !document.getElementById('app')) return;
+        cm.wanted = false;
+        const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null};
+        for (const name of ['overview', 'map'])
+            if (document.getElementById(name + '-page') && cm.place().page === name) cm.ask(name, data);
+        cm.ask('frame', data);
+        cm.ask('route', data);
+    };
+    cm.ask = (name, data) => {
+        cm.busy.set(name, performance.now());
+        cm.set(name + '-now', {data});
+    };
+    cm.done = (name) => {
+        cm.busy.delete(name);
+        cm.hook();
+        cm.flush();
+    };
+
+    cm.webgl = () => {
+        if (cm.hasWebgl === undefined) {
+            try {
+                cm.hasWebgl = !!document.createElement('canvas').getContext('webgl');
+            } catch (error) {
+                cm.hasWebgl = false;
+            }
+        }
+        return cm.hasWebgl;
+    };
+
+    /* The socket: opened again after one to five seconds, for ever. */
+    let wait = 1000;
+    cm.connect = () => {
+        const scheme = location.protocol === 'https:' ? 'wss://' : 'ws://';
+        const socket = new WebSocket(`${scheme}${location.host}/live?feed_id=${cm.feed}&cursor=${cm.cursor}`);
+        cm.socket = socket;
+        socket.onmessage = (message) => {
+            wait = 1000;
+            cm.socketHeard = performance.now();
+            cm.pulse(JSON.parse(message.data));
+        };
+        socket.onclose = () => {
+            cm.socket = null;
+            setTimeout(cm.connect, wait);
+            wait = Math.min(5000, wait * 1.5);
+        };
+    };
+    /* The fallback: only while the socket is silent. */
+    cm.poll = () => {
+        if (performance.now() - cm.socketHeard < 3000) return;
+        fetch(`/pulse?feed_id=${cm.feed}&cursor=${cm.cursor}`)
+            .then((answer) => (answer.ok ? answer.json() : Promise.reject()))
+            .then(cm.pulse)
+            .catch(() => {}); // the chip says that nobody answers
+    };
+    cm.start = () => {
+        if (cm.running) return;
+        cm.running = true;
+        cm.connect();
+        document.addEventListener('visibilitychange', cm.flush);
+    };
+
+    /* Plots: clicks, one zoom for both step axes, and the time at which a snapshot stood on the screen. */
+    cm.plot = (id) => document.querySelector(`#${id} .js-plotly-plot`);
+    cm.hook = () => {
+        for (const id of ['d-anchor-graph', 'scalars-graph', 'map-graph']) {
+            const plot = cm.plot(id);
+            if (!plot || plot.cmHooked || !plot.on) continue;
+            plot.cmHooked = true;
+            plot.on('plotly_afterplot', () => cm.onScreen(plot));
+            if (id === 'map-graph') cm.listen(plot);
+            else {
+                plot.on('plotly_relayout', (change) => cm.zoomed(id, change));
+                plot.on('plotly_doubleclick', () => cm.unzoom());
+            }
+            cm.onScreen(plot);
+        }
+        const strip = document.getElementById('strip-graph');
+        if (strip && !strip.cmHooked) {
+            strip.cmHooked = true;
+            strip.addEventListener('click', cm.stripClicked);
+        }
+    };
+    cm.onScreen = (plot) => {
+        const meta = plot.layout && plot.layout.meta;
+        if (!meta || !meta.sequence) return;
+        const last = cm.latencies[cm.latencies.length - 1];
+        if (last && last.sequence >= meta.sequence) return;
+        const ms = Date.now() - 1000 * meta.captured_at;
+        cm.latencies.push({sequence: meta.sequence, drawn: Date.now(), ms});
+        if (cm.latencies.length > 500) cm.latencies.shift();
+        const place = document.getElementById('latency');
+        if (!place || cm.latencies.length < 2 || ms > 60000) return; // the first is an old snapshot, not a delay
+        place.textContent = `hook to page ${ms < 10000 ? Math.round(ms).toLocaleString('en') + ' ms' : (ms / 1000).toFixed(1) + ' s'}`;
+        place.dataset.ms = Math.round(ms);
+    };
+    /* The neuron nearest to a click. Plotly's own click needs a hover before it, which a live redraw may just have ended,
+       and stars would be in the way. */
+    cm.nearest = (plot, x, y) => {
+        const box = plot.getBoundingClientRect();
+        const {xaxis, yaxis} = plot._fullLayout;
+        let best = {distance: 14, unit: null};
+        for (const trace of plot.data) {
+            if (!trace.customdata || trace.visible === false || trace.visible === 'legendonly') continue;
+            for (let i = 0; i < trace.customdata.length; i++) {
+                const dx = box.left + xaxis._offset + xaxis.d2p(trace.x[i]) - x;
+                const dy = box.top + yaxis._offset + yaxis.d2p(trace.y[i]) - y;
+                const distance = Math.hypot(dx, dy);
+                if (distance < best.distance) best = {distance, unit: trace.customdata[i]};
+            }
+        }
+        return best.unit;
+    };
+    cm.listen = (plot) => {
+        let down = null;
+        plot.addEventListener('pointerdown', (event) => (down = [event.clientX, event.clientY]), true);
+        window.addEventListener('pointerup', (event) => {
+            const start = down;
+            down = null;
+            if (!start || event.button || Math.hypot(event.clientX - start[0], event.clientY - start[1]) > 4) return;
+            const unit = cm.nearest(plot, event.clientX, event.clientY);
+            if (unit !== null) cm.go({unit});
+        }, true);
+    };
+    const other = {'d-anchor-graph': 'scalars-graph', 'scalars-graph': 'd-anchor-graph'};
+    cm.zoomed = (id, change) => {
+        const range = change['xaxis.range'] || (('xaxis.range[0]' in change) && [change['xaxis.range[0]'], change['xaxis.range[1]']]);
+        const plot = cm.plot(other[id]);
+        if (!range || cm.syncing) return;
+        cm.zoom = range; // the next figure is drawn with it: Plotly forgets a user's range when the axis' own range grows
+        cm.kick();
+        if (!plot) return;
+        cm.syncing = true;
+        window.Plotly.relayout(plot, {'xaxis.range': range}).finally(() => (cm.syncing = false));
+    };
+    /* Back to the whole run, which grows on. */
+    cm.unzoom = () => {
+        cm.zoom = null;
+        cm.kick();
+        cm.syncing = true;
+        const plots = Object.keys(other).map(cm.plot).filter((plot) => plot && plot.layout.meta);
+        const change = (plot) => ({'xaxis.range': plot.layout.meta.span, 'yaxis.autorange': true});
+        Promise.all(plots.map((plot) => window.Plotly.relayout(plot, change(plot)))).finally(() => (cm.syncing = false));
+        return false;
+    };
+})();

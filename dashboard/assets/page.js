@@ -1,0 +1,110 @@
+/* What the page does by itself: the address, the clock, the theme, the state chip. Called as clientside callbacks. */
+(function () {
+    'use strict';
+    const cm = window.cm;
+    const ENDED = ['finished', 'failed', 'lost'];
+
+    /* The address is the state: change one part of the query, keep the others. */
+    cm.query = (name) => new URLSearchParams(location.search).get(name);
+    cm.go = (changes) => {
+        const query = new URLSearchParams(location.search);
+        for (const [name, value] of Object.entries(changes))
+            if (value === null || value === '') query.delete(name);
+            else query.set(name, value);
+        const search = query.toString() ? '?' + query.toString() : '';
+        if (search !== location.search) cm.set('url', {search});
+    };
+    const seconds = (value) => {
+        if (value < 90) return `${Math.max(0, Math.round(value))} s`;
+        if (value < 5400) return `${Math.round(value / 60)} min`;
+        return value < 172800 ? `${Math.round(value / 3600)} h` : `${Math.round(value / 86400)} d`;
+    };
+    const step = (status) => (status.step === null || status.step === undefined ? '' : ` · step ${status.step.toLocaleString('en')}`);
+
+    /* Text, class and explanation of the chip. The watchdog comes first: whatever was true, it may be no longer. */
+    cm.state = (status) => {
+        const now = performance.now();
+        const quiet = (now - (cm.heard || cm.started)) / 1000;
+        if (quiet > 5) return [`server gone · dashboard silent for ${seconds(quiet)}`, 'gone', 'This page gets no answer from its dashboard; what you see is old. It connects again by itself.'];
+        if (!cm.heard || !status) return ['connecting…', 'waiting', ''];
+        const ended = status.known && ENDED.includes(status.state);
+        const silent = cm.silence === null ? null : cm.silence + quiet;
+        const young = (now - cm.started) / 1000 < 4;
+        if (!ended && silent === null) return young ? ['connecting…', 'waiting', ''] : ['server gone · not heard', 'gone', 'No server answers for this store. Start one: concept-monitor up'];
+        if (!ended && silent > 4) return [`server gone · last heard ${seconds(silent)} ago`, 'gone', 'The analysis server is silent; training goes on without it. Nothing new comes until it is back.'];
+        if (!status.known) return status.run ? ['no such run', 'waiting', ''] : ['server ready', 'waiting', 'The server is up.'];
+        if (status.state === 'finished') return [`finished${step(status)}`, 'finished', 'The training script ended the run.'];
+        if (status.state === 'failed') return [`failed${step(status)}`, 'gone', 'Training ended with an exception.'];
+        if (status.state === 'lost') return [`client lost${step(status)}`, 'gone', 'The training process fell silent without saying goodbye.'];
+        if (status.step === null) return [status.activity || 'waiting for the first capture', 'waiting', ''];
+        const age = status.now - status.last + (now - status.at) / 1000;
+        if (status.activity) return [`${status.activity}${step(status)}`, 'waiting', ''];
+        if (age > status.stale_after) return [`stale${step(status)} · ${seconds(age)} old`, 'stale', 'No new snapshot for much longer than usual: training is slow, paused or hung.'];
+        return [`live${step(status)} · ${seconds(age)} ago`, 'live', 'Captures arrive as usual.'];
+    };
+
+    document.addEventListener('keydown', (event) => {
+        const field = event.target.closest && event.target.closest('input, textarea, select, [role=slider], [role=listbox]');
+        if (field || event.ctrlKey || event.metaKey || event.altKey) return;
+        if (event.key === 'Escape') cm.go({unit: null});
+        else if (event.key === 'l' || event.key === 'L') cm.go({step: null});
+        else if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
+            const slider = cm.slider();
+            if (slider) slider.focus();
+        }
+    });
+
+    window.dash_clientside = Object.assign({}, window.dash_clientside, {
+        cm: {
+            theme: (scheme) => {
+                const dark = window.matchMedia && window.matchMedia('(prefers-color-scheme: dark)').matches;
+                const name = scheme || (dark ? 'dark' : 'light');
+                document.documentElement.dataset.theme = name;
+                return [name, name];
+            },
+            toggle: (clicks, theme) => (theme === 'dark' ? 'light' : 'dark'),
+            moved: (pathname, search, theme) => {
+                if (pathname !== cm.path) cm.zoom = null;
+                cm.path = pathname;
+                const query = new URLSearchParams(search || '');
+                const past = query.get('step');
+                const button = document.getElementById('live-button');
+                if (button) button.className = past === null ? 'follow on' : 'follow';
+                document.body.classList.toggle('past', past !== null);
+                cm.showClock();
+                if (theme) cm.kick();
+            },
+            chip: (ticks, status) => {
+                cm.start();
+                cm.hook();
+                if (status && status !== cm.status) {
+                    status.at = performance.now();
+                    cm.status = status;
+                }
+                const [text, kind, title] = cm.state(cm.status);
+                return [text, 'chip ' + kind, title];
+            },
+            poll: () => cm.poll(),
+            clock: (data) => {
+                cm.stops = data || cm.stops;
+                cm.showClock();
+            },
+            live: () => cm.go({step: null}),
+            run: (run) => {
+                if (run && run !== cm.place().run) cm.set('url', {pathname: `/run/${encodeURIComponent(run)}/overview`, search: ''});
+            },
+            layer: (layer) => {
+                if (layer && cm.layer && layer !== cm.layer && layer !== cm.query('layer')) cm.go({layer, unit: null});
+                cm.layer = layer;
+            },
+            unit: (unit) => {
+                const wanted = unit === '' || unit === null || unit === undefined ? null : String(unit);
+                if (wanted !== cm.query('unit')) cm.go({unit: wanted});
+            },
+            drawn_shown: () => cm.done('route'),
+            drawn_frame: () => cm.done('frame'),
+            drawn_overview: () => cm.done('overview'),
+            drawn_map: () => cm.done('map'),
+        },
+    });
+})();

@@ -1,0 +1,20 @@
+"""What happens when the page asks: thin shells that read the source, call pure functions, and send what changed.
+
+The browser decides *when* (``assets/live.js``): it sets a page's ``…-now`` store on news, on a new address and on a new
+theme, and never again before the page has answered through its ``…-sent`` store. So a slow browser skips snapshots
+instead of queueing them.
+"""
+
+from __future__ import annotations
+
+from dash import Dash
+
+from dashboard.callbacks import browser, concept_map, frame, overview, route
+from dashboard.data import Source
+
+
+def register(app: Dash, source: Source) -> None:
+    """Adds all callbacks to the app."""
+    for part in (route, frame, overview, concept_map):
+        part.register(app, source)
+    browser.register(app)

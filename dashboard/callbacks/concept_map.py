@@ -1,0 +1,93 @@
+"""The concept map's callback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import Dash, Input, Output, State, html, no_update
+from dash.exceptions import PreventUpdate
+
+from dashboard import theme as look
+from dashboard import view as where
+from dashboard.callbacks.overview import legend
+from dashboard.callbacks.reply import Reply
+from dashboard.components.aria import aria
+from dashboard.components.neuron import neuron_card
+from dashboard.components.summary import map_sentence
+from dashboard.data import RunData, Source
+from dashboard.figures import concept_map
+from dashboard.pages.overview import EMPTY
+from dashboard.theme import Theme
+from dashboard.view import View
+
+OUTPUTS = (
+    Output("map-graph", "figure"),
+    Output("map-summary", "children"),
+    Output("map-legend", "children"),
+    Output("neuron-card", "children"),
+    Output("unit-input", "value"),
+    Output("unit-input", "max"),
+    Output("map-sent", "data"),
+)
+NOT_FITTED = "The map of the words is being fitted. It appears here by itself; the overview needs no map."
+NOT_CAPTURED = "This layer is not captured in this run. Choose another above."
+
+
+def register(app: Dash, source: Source) -> None:
+    """Adds the map's callback."""
+
+    @app.callback(
+        OUTPUTS,
+        Input("map-now", "data"),
+        State("url", "pathname"),
+        State("url", "search"),
+        State("theme", "data"),
+        State("map-sent", "data"),
+    )
+    def draw_map(now: dict[str, Any] | None, pathname: str, search: str, theme: str, sent: dict[str, Any] | None):
+        here, reply = where.parse(pathname, search), Reply(sent, now)
+        data = source.run(here.run)
+        if data is None or here.page != "map":
+            raise PreventUpdate
+        webgl = (now or {}).get("webgl", True)
+        return (*_draw(here, data, look.theme(theme), source, reply, webgl), reply.sent())
+
+
+def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply, webgl: bool) -> tuple:
+    layer = data.layer(here.layer)
+    layout = source.concept_map(data)
+    found = source.report(data, layer, here.step) if layer else None
+    if layout is None or found is None:
+        sentence = NOT_FITTED if layout is None else NOT_CAPTURED
+        return (
+            reply.figure("map", dict(EMPTY)),
+            sentence,
+            no_update,
+            html.P(sentence, className="quiet"),
+            no_update,
+            no_update,
+        )
+    snapshot, report = found
+    trail = source.trail(data, layer or "", here.unit, here.step) if here.unit is not None else None
+    meta = {"sequence": snapshot.sequence, "captured_at": snapshot.captured_at}
+    figure = concept_map.draw(
+        layout, report, theme, selected=here.unit, trail=trail, revision=f"{here.run}/{layer}", webgl=webgl, meta=meta
+    )
+    units = len(report.arrays.live)
+    card = [here.run, here.page, layer, here.step, here.unit, snapshot.sequence]
+    return (
+        reply.figure("map", figure),
+        reply.part("summary", [layer, snapshot.sequence], lambda: map_sentence(layout, report)),
+        reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
+        reply.part("card", card, lambda: neuron_card(here, data.info, layout, report, trail, snapshot.step)),
+        reply.part("unit", [here.unit], lambda: "" if here.unit is None else here.unit),
+        reply.part("units", units, lambda: units - 1),
+    )
+
+
+def _unclear():
+    return html.Span([html.Span("○", className="glyph", **aria(hidden="true")), " not interpretable"])
+
+
+def _star():
+    return html.Span([html.Span("★", className="glyph", **aria(hidden="true")), " anchor word"])

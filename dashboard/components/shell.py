@@ -1,0 +1,213 @@
+"""The frame around every page: header, facts of the run, clock."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import dash_mantine_components as dmc
+from dash import dcc, html
+
+from cm_server.report import LayerSummary, RunInfo
+from dashboard import view as where
+from dashboard.components.aria import aria
+from dashboard.view import PAGES, View
+
+TAB_NAMES = {"overview": "Overview", "map": "Concept map"}
+GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": "reset", "showTips": False}
+"""Settings of every plot: no toolbar, so no button that would send a chart to a web service."""
+MEANING = (
+    (
+        "d_anchor",
+        "For every anchor word, the distance to the nearest neuron's embedding, averaged. Lower is more diverse. "
+        "It depends on the layer's width, the probe set, the words, the detector and T: compare a layer only with "
+        "itself, and a run only with one of the same fingerprint.",
+    ),
+    (
+        "centroid baseline",
+        "What a single neuron at the mean of all words would score. A curve above it means that the neurons "
+        "reach few words, although each may be sharp.",
+    ),
+    (
+        "interpretable",
+        "The neuron's best similarity is above τ, the larger of the detector's threshold and the 95th percentile "
+        "that shuffled images reach. About 5 % of pure noise passes, too.",
+    ),
+    ("margin", "Best similarity minus that percentile: how far the label is from chance."),
+    (
+        "the map",
+        "Words that mean similar things lie near each other; a neuron lies among the words that describe it. "
+        "The axes mean nothing. A trail's strength shows how far the neuron's meaning truly moved.",
+    ),
+    (
+        "not shown",
+        "Whether the model is good, and why a neuron responds. A label says what the probe images that excite it have "
+        "in common, in the words of this list only.",
+    ),
+)
+
+
+def shell() -> dmc.MantineProvider:
+    """The whole document; :func:`dashboard.pages` fill ``page``."""
+    return dmc.MantineProvider(
+        id="mantine",
+        forceColorScheme="light",
+        theme={"primaryColor": "teal", "fontFamily": "inherit", "defaultRadius": "sm"},
+        children=[
+            *_stores(),
+            html.Div(
+                [
+                    _header(),
+                    _facts(),
+                    html.Div(id="problem", className="problem", role="alert"),
+                    html.Main(id="page"),
+                    _clock(),
+                ],
+                id="app",
+                className="app",
+            ),
+        ],
+    )
+
+
+def facts_line(info: RunInfo, summary: LayerSummary | None) -> list:
+    """What must stand beside every number: encoder, detector, T, N, K, M."""
+    said: list[tuple[str, str, str]] = [
+        ("model", info.model or "–", f"run {info.run}"),
+        ("encoder", info.encoder or "–", "what turns images and words into one space"),
+        ("detector", info.detector or "–", "what compares a unit's activations with a word"),
+    ]
+    temperature = summary.temperature if summary else info.temperature
+    said.append(
+        ("T", f"{temperature:.3g}" if temperature else "–", "temperature of the concept weights, fixed for the run")
+    )
+    if summary:
+        said += [
+            ("N", f"{summary.probes:,}", "probe images"),
+            ("K", f"{summary.concepts:,}", "concept words"),
+            ("anchors", f"{summary.anchors:,}", "words whose distance is measured"),
+            ("M", f"{summary.units:,}", "units of this layer"),
+        ]
+    return [html.Span([html.Span(f"{key} ", className="key"), value], title=note) for key, value, note in said]
+
+
+def tabs(here: View) -> list:
+    """The run's pages as links that keep layer, step and unit."""
+    if here.run is None:
+        return []
+    return [_tab(here, page) for page in PAGES]
+
+
+def _tab(here: View, page: str):
+    href = where.url(View(here.run, page, here.layer, here.step, here.unit))
+    now: dict[str, Any] = {"aria-current": "page"} if page == here.page else {}
+    return html.Span(dcc.Link(TAB_NAMES[page], href=href, className="tab"), className="now" if now else "", **now)
+
+
+def _stores() -> list:
+    return [
+        dcc.Location(id="url", refresh="callback-nav"),
+        dcc.Store(id="scheme", storage_type="local"),
+        dcc.Store(id="theme"),
+        dcc.Store(id="route-now"),
+        dcc.Store(id="frame-now"),
+        dcc.Store(id="shown"),
+        dcc.Store(id="status"),
+        dcc.Store(id="frame-sent"),
+        dcc.Store(id="clock-steps"),
+        dcc.Interval(id="tick", interval=1000),
+        dcc.Interval(id="poll", interval=2000),
+    ]
+
+
+def _header():
+    brand = dcc.Link(
+        [html.Span("★", className="mark", **aria(hidden="true")), "Concept Monitor"], href="/", className="brand"
+    )
+    choose = dmc.Select(
+        id="run-select",
+        data=[],
+        placeholder="no runs yet",
+        searchable=True,
+        size="xs",
+        w=230,
+        allowDeselect=False,
+        **aria(label="Run"),
+        comboboxProps={"zIndex": 400},
+    )
+    return html.Header(
+        [
+            brand,
+            choose,
+            html.Nav(id="tabs", className="tabs", **aria(label="Pages")),
+            html.Span(className="grow"),
+            html.Span("…", id="state-chip", className="chip", role="status"),
+            _help(),
+            html.Button(
+                "◐", id="scheme-button", className="icon", title="Dark or light", **aria(label="Dark or light")
+            ),
+        ],
+        className="header",
+    )
+
+
+def _help():
+    text = [x for name, meaning in MEANING for x in (html.Dt(name), html.Dd(meaning))]
+    return dmc.Popover(
+        [
+            dmc.PopoverTarget(html.Button("What the numbers mean", id="meaning-button", className="text-button")),
+            dmc.PopoverDropdown(html.Dl(text, className="meaning")),
+        ],
+        width=440,
+        position="bottom-end",
+        shadow="md",
+        withArrow=True,
+        trapFocus=False,
+        zIndex=400,
+    )
+
+
+def _facts():
+    layer = dmc.Select(
+        id="layer-select",
+        data=[],
+        searchable=True,
+        size="xs",
+        w=170,
+        allowDeselect=False,
+        **aria(label="Layer"),
+        comboboxProps={"zIndex": 400},
+    )
+    return html.Div(
+        [
+            html.Div(id="facts", className="facts-line"),
+            html.Span(className="grow"),
+            html.Span(
+                "",
+                id="latency",
+                className="latency",
+                title="from the end of the capture in the training process to the drawn picture",
+            ),
+            html.Label(["layer", layer], className="layer-choice"),
+        ],
+        className="facts-bar",
+        id="facts-bar",
+    )
+
+
+def _clock():
+    strip = dcc.Graph(
+        id="strip-graph",
+        figure={"data": [], "layout": {}},
+        config=cast(Any, GRAPH | {"doubleClick": False}),
+        className="strip",
+    )
+    slider = html.Div(id="clock-slider", className="slider")  # assets/clock.js puts a native slider into it
+    return html.Footer(
+        [
+            html.Button("● Live", id="live-button", className="follow on", title="Follow the newest snapshot (L)"),
+            html.Div([strip, slider], className="clock-middle"),
+            html.Div("", id="clock-label", className="clock-label"),
+        ],
+        className="clock",
+        id="clock",
+    )

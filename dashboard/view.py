@@ -1,0 +1,85 @@
+"""What is on screen, as one value that is also the URL: (run, page, layer, step, unit)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, unquote, urlencode
+
+PAGES = ("overview", "map")
+"""Pages of one run, in the order of the tabs."""
+_LARGEST = 2**53
+"""Largest whole number that a browser keeps exact."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A place in the dashboard.
+
+    Attributes:
+        run: run id; None on the list of runs.
+        page: one of ``PAGES``, ``runs`` or ``unknown`` (no such page).
+        layer: module path; None for the run's last layer.
+        step: a past step; None follows live.
+        unit: the selected unit of the layer; None if none is.
+    """
+
+    run: str | None = None
+    page: str = "runs"
+    layer: str | None = None
+    step: int | None = None
+    unit: int | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether the page follows the newest snapshot."""
+        return self.step is None
+
+
+def parse(pathname: str | None, search: str | None = None) -> View:
+    """Reads a URL; what makes no sense in the query is ignored, as a hand-edited link should be.
+
+    Args:
+        pathname: path, for example ``/run/r1/map``.
+        search: query with or without its question mark.
+    """
+    run, page = _path(pathname or "/")
+    query = parse_qs((search or "").lstrip("?"))
+    layer = query.get("layer", [""])[0] or None
+    return View(run, page, layer, _whole(query, "step"), _whole(query, "unit"))
+
+
+def path(view: View) -> str:
+    """The path of a view."""
+    if view.run is None or view.page not in PAGES:
+        return "/"
+    return f"/run/{quote(view.run, safe='')}/{view.page}"
+
+
+def query(view: View) -> str:
+    """The query of a view, with its question mark; empty if there is nothing to say."""
+    values = {"layer": view.layer, "step": view.step, "unit": view.unit}
+    said = {name: value for name, value in values.items() if value is not None}
+    return "?" + urlencode(said) if said else ""
+
+
+def url(view: View) -> str:
+    """Path and query of a view: ``parse(path(v), query(v)) == v``."""
+    return path(view) + query(view)
+
+
+def _path(pathname: str) -> tuple[str | None, str]:
+    parts = [unquote(part) for part in pathname.split("/") if part]
+    if not parts:
+        return None, "runs"
+    if parts[0] == "run" and len(parts) in (2, 3):
+        page = parts[2] if len(parts) == 3 else PAGES[0]
+        return (parts[1], page) if page in PAGES else (parts[1], "unknown")
+    return None, "unknown"
+
+
+def _whole(query: dict[str, list[str]], name: str) -> int | None:
+    text = query.get(name, [""])[0]
+    if not (text.isascii() and text.isdigit()) or len(text) > 16:
+        return None
+    value = int(text)
+    return value if value <= _LARGEST else None

@@ -1,0 +1,236 @@
+"""The dashboard in a real browser, over a real process and a store that grows while one looks at it."""
+
+import json
+import time
+
+import pytest
+from chromium import CHROMIUM, DRIVER, Browser, click_on, drag, start_chromium
+from harness import SMALL
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from store_factory import LAYERS, Factory, LiveServer, fill
+
+from dashboard.theme import DARK, LIGHT
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="Chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    driver = start_chromium(tmp_path_factory.mktemp("chromium"))
+    yield Browser(driver)
+    driver.quit()
+
+
+@pytest.fixture
+def live(tmp_path):
+    """A growing store with the full-size layers of a ResNet-18, two snapshots a second."""
+    factory = Factory(tmp_path / "store", LAYERS)
+    server = LiveServer(factory, "r1", fill(factory, snapshots=30))
+    yield server
+    if not server._stop.is_set():
+        server.stop()
+    factory.close()
+
+
+def test_curves_points_and_alerts_move_without_a_reload(browser, live, start, record_property):
+    url, _ = start(live.factory.writer.directory)
+    begun = time.monotonic()
+    browser.open(url + "/")
+    browser.until(lambda: browser.trace("d-anchor-graph", "layer4", "y"), "the curve")
+    record_property("page_load_seconds", round(time.monotonic() - begun, 2))
+    assert browser.driver.current_url.endswith("/run/r1/overview"), "one run: its overview is the start"
+
+    points = len(browser.trace("d-anchor-graph", "layer4", "y"))
+    browser.until(lambda: len(browser.trace("d-anchor-graph", "layer4", "y")) >= points + 3, "three more points")
+    assert browser.text("state-chip").startswith("live · step ")
+    assert browser.trace("scalars-graph", "loss", "y")
+    assert browser.trace("categories-graph", "object", "x")
+    assert "No alert so far" in browser.text("alerts-list")
+
+    def alert():
+        live.factory.alert("r1", live.step, message="d_anchor rises <b>now</b>")
+        return "alert"
+
+    live.order(alert)
+    browser.until(lambda: "d_anchor rises <b>now</b>" in browser.text("alerts-list"), "the alert, as plain text")
+    browser.until(lambda: browser.trace("d-anchor-graph", "alerts", "x"), "the alert's mark on the curve")
+    record_property("latency_ms", measured(browser, live))
+    assert browser.text("latency").startswith("hook to page ")
+    assert browser.same_document()
+    assert browser.log() == []
+
+
+def measured(browser, live) -> dict[str, float]:
+    """Milliseconds from a commit to its drawn picture."""
+    begun = len(browser.ask("cm.latencies"))
+    browser.until(lambda: len(browser.ask("cm.latencies")) >= begun + 12, "twelve more snapshots on screen")
+    drawn = browser.ask("cm.latencies")[begun:]
+    waits = sorted(
+        one["drawn"] - 1000 * live.committed[one["sequence"]] for one in drawn if one["sequence"] in live.committed
+    )
+    found = {"median": round(waits[len(waits) // 2]), "largest": round(waits[-1])}
+    assert waits[len(waits) // 2] < 2000
+    return found
+
+
+def test_zoom_survives_live_updates(browser, live, start):
+    url, _ = start(live.factory.writer.directory)
+    browser.open(url + "/run/r1/overview")
+    browser.until(lambda: browser.trace("d-anchor-graph", "layer4", "y"), "the curve")
+    drag(browser, "d-anchor-graph", 100, 300)
+    browser.until(lambda: browser.ask("cm.zoom"), "the drag became a zoom")
+    wanted = browser.ask("cm.zoom.map(Math.round)")
+    assert 60 < wanted[0] < 140, "the axis grows while one drags, but not much"
+    assert 240 < wanted[1] < 360
+    points = len(browser.trace("d-anchor-graph", "layer4", "y"))
+    browser.until(lambda: len(browser.trace("d-anchor-graph", "layer4", "y")) >= points + 3, "three more points")
+    for graph in ("d-anchor-graph", "scalars-graph"):
+        assert browser.ask(f"cm.plot('{graph}')._fullLayout.xaxis.range.map(Math.round)") == wanted, (
+            f"{graph} lost its zoom"
+        )
+    browser.ask("cm.unzoom()")
+    browser.until(
+        lambda: browser.ask("cm.plot('d-anchor-graph')._fullLayout.xaxis.range[1]") > live.step,
+        "the whole run again, growing",
+    )
+
+
+def test_a_clicked_neuron_shows_its_card_and_the_clock_goes_back(browser, live, start):
+    url, _ = start(live.factory.writer.directory)
+    browser.open(url + "/run/r1/map?layer=layer3")
+    browser.until(lambda: browser.trace("map-graph", "object", "x"), "neurons on the map")
+    live_units = sum(
+        len(browser.trace("map-graph", name, "x"))
+        for name in ("object", "scene", "part", "color", "texture", "material", "not interpretable")
+    )
+    assert live_units == 252
+    before = browser.trace("map-graph", "object", "x")
+    browser.until(lambda: browser.trace("map-graph", "object", "x") != before, "neurons that move")
+
+    unit = browser.trace("map-graph", "object", "customdata")[0]
+    click_on(browser, unit)
+    browser.until(lambda: "unit=" in browser.driver.current_url, "the selection in the address")
+    chosen = browser.ask("cm.query('unit')")
+    browser.until(lambda: f"layer3:{chosen}" in browser.text("neuron-card"), "the neuron's card")
+    card = browser.text("neuron-card")
+    for part in ("similarity", "margin", "Top 5 concepts", "Highest-activating probe images", "Trail"):
+        assert part in card
+    loaded = "Array.from(document.querySelectorAll('#neuron-card img')).map(i => i.complete && i.naturalWidth)"
+    browser.until(lambda: (widths := browser.ask(loaded)) and all(widths) and len(widths) == 9, "nine images")
+    browser.until(
+        lambda: any(browser.ask("cm.plot('map-graph').data.filter(t => t.name === 'trail').map(t => t.x.length)")),
+        "the trail",
+    )
+
+    thumb = browser.driver.find_element(By.CSS_SELECTOR, "#clock-slider input")
+    thumb.send_keys(Keys.HOME)
+    browser.until(lambda: "past" in browser.text("clock-label"), "the clock says past")
+    assert "step=0" in browser.driver.current_url
+    assert "on" not in browser.ask("document.getElementById('live-button').className").split()
+    browser.until(
+        lambda: browser.ask("cm.plot('map-graph').layout.meta.sequence") == 1, "the first snapshot on the map"
+    )
+    still = browser.trace("map-graph", "object", "x")
+    time.sleep(1.5)
+    assert browser.trace("map-graph", "object", "x") == still, "the past does not move"
+    browser.driver.find_element(By.ID, "live-button").click()
+    browser.until(lambda: browser.ask("cm.plot('map-graph').layout.meta.sequence") > 30, "live again")
+    assert "step=" not in browser.driver.current_url
+    assert f"unit={chosen}" in browser.driver.current_url
+    assert browser.same_document()
+    assert browser.log() == []
+
+
+def test_the_chip_is_honest_when_server_or_dashboard_go_and_come_back(browser, live, start):
+    store = live.factory.writer.directory
+    url, process = start(store)
+    browser.open(url + "/run/r1/overview")
+    browser.until(lambda: browser.text("state-chip").startswith("live"), "live")
+    live.stop()
+    browser.until(
+        lambda: browser.text("state-chip").startswith("server gone · last heard"), "the server's end is noticed", 15
+    )
+    again = LiveServer(live.factory, "r1", live.step)
+    browser.until(lambda: browser.text("state-chip").startswith("live"), "a new server on another port is found", 20)
+    points = len(browser.trace("d-anchor-graph", "layer4", "y"))
+    browser.until(lambda: len(browser.trace("d-anchor-graph", "layer4", "y")) > points, "and its snapshots are drawn")
+
+    process.terminate()
+    process.wait(20)
+    browser.until(
+        lambda: browser.text("state-chip").startswith("server gone · dashboard silent"),
+        "the dashboard's own end is noticed",
+        20,
+    )
+    start(store, "--port", url.rsplit(":", 1)[1])
+    browser.until(lambda: browser.text("state-chip").startswith("live"), "the page finds its dashboard again", 30)
+    points = len(browser.trace("d-anchor-graph", "layer4", "y"))
+    browser.until(lambda: len(browser.trace("d-anchor-graph", "layer4", "y")) > points, "and draws on")
+    assert browser.same_document()
+    again.stop()
+
+
+def test_from_no_store_through_waiting_to_the_first_snapshot_and_the_end(browser, start, tmp_path):
+    store = tmp_path / "later"
+    url, _ = start(store, "--wait")
+    browser.open(url + "/")
+    browser.until(lambda: "import cm_client" in browser.text("page"), "the two lines to copy")
+    assert "concept-monitor up" in browser.text("page")
+
+    factory = Factory(store, SMALL, words=80)
+    server = LiveServer(factory, "r1", 0)
+    server.appending = False
+
+    def order(make, kind):
+        server.order(lambda: (make(), kind)[1])
+
+    order(
+        lambda: factory.begin("r1", name="<img src=x onerror=alert(1)>", activity="embedding probe images 320/1024"),
+        "run",
+    )
+    browser.until(lambda: "embedding probe images 320/1024" in browser.text("state-chip"), "the activity in the chip")
+    browser.until(lambda: "320/1024" in browser.text("page"), "the activity on the page")
+    assert browser.ask("document.querySelector('[role=progressbar]').getAttribute('aria-valuenow')") == "31"
+    order(lambda: factory.ready("r1"), "run")
+    order(lambda: factory.snapshot("r1", 0, 0.0), "snapshot")
+    browser.until(lambda: browser.trace("d-anchor-graph", "layer2", "y"), "the first point")
+    order(lambda: factory.snapshot("r1", 20, 0.4, fingerprint="f2"), "snapshot")
+    browser.until(
+        lambda: "settings changed" in json.dumps(browser.ask("cm.plot('d-anchor-graph').layout.annotations")),
+        "the break",
+    )
+    order(lambda: factory.writer.save_run("r1", state="finished"), "run")
+    browser.until(lambda: browser.text("state-chip") == "finished · step 20", "the end")
+    assert browser.same_document()
+    assert browser.log() == []
+    server.stop()
+    time.sleep(5)
+    assert browser.text("state-chip") == "finished · step 20", "a finished run needs no server"
+    factory.close()
+
+
+def test_themes_pages_and_no_request_to_anywhere_else(browser, live, start):
+    url, _ = start(live.factory.writer.directory)
+    browser.open(url + "/run/r1/map?unit=301")
+    browser.until(lambda: "layer4:301" in browser.text("neuron-card"), "the card of an address")
+    ink = "cm.plot('map-graph').layout.font.color"
+    for wanted in (DARK, LIGHT):
+        browser.driver.find_element(By.ID, "scheme-button").click()
+        browser.until(lambda theme=wanted: browser.ask(ink) == theme.ink, f"the map in {wanted.name}")
+        assert browser.ask("document.documentElement.dataset.theme") == wanted.name
+    browser.driver.find_element(By.LINK_TEXT, "Overview").click()
+    browser.until(lambda: browser.trace("d-anchor-graph", "layer4", "y"), "the overview")
+    browser.driver.find_element(By.TAG_NAME, "body").send_keys(Keys.ESCAPE)
+    browser.until(lambda: "unit=" not in browser.driver.current_url, "Escape ends the selection")
+    browser.driver.find_element(By.ID, "meaning-button").click()
+    browser.until(lambda: "Lower is more diverse" in browser.ask("document.body.innerText"), "what the numbers mean")
+    origins = browser.ask("[...new Set(performance.getEntriesByType('resource').map(e => new URL(e.name).origin))]")
+    assert origins == [url]
+    assert browser.log() == []
+    for width, height in ((1440, 900), (1280, 800)):
+        browser.driver.set_window_size(width, height)
+        assert browser.ask("document.documentElement.scrollWidth <= window.innerWidth"), f"too wide at {width}"
