@@ -146,8 +146,11 @@ class Ingest:
             reason = f"the server holds {MOST_SESSIONS} runs already: start another server, or wait"
             self._send(identity, Refuse(reason), run, envelope.epoch)
             return
-        known = self._reader.run(run)
         session = self.sessions.get(run)
+        rival = session is not None and session.epoch != envelope.epoch
+        if rival and not self._may_take_over(session, identity, envelope):
+            return
+        known = self._reader.run(run)
         if session is None or session.epoch != envelope.epoch:
             session = self.sessions[run] = Session(run, envelope.epoch, identity)
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
@@ -168,6 +171,14 @@ class Ingest:
                 version.VERSION, CREDIT, session.probe_fingerprint, self._detector.needs, self._detector.min_probes
             ),
         )
+
+    def _may_take_over(self, session: Session, identity: bytes, envelope: Envelope) -> bool:
+        """A crashed process's successor waits a few seconds; a second live process is refused."""
+        yields = session.yields_to(envelope.epoch, time.monotonic())
+        if yields is False:
+            reason = f"run {envelope.run!r} is being written by another live process: give this one its own run id"
+            self._send(identity, Refuse(reason), envelope.run, envelope.epoch)
+        return bool(yields)
 
     def _close_silent(self) -> None:
         if len(self.sessions) >= MOST_SESSIONS:

@@ -136,8 +136,8 @@ class RunInfo:
     """A run as the store knows it.
 
     ``state`` is one of ``waiting`` (connected, nothing captured), ``running``, ``finished``, ``failed`` (training
-    ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server is doing for
-    it right now, for example ``embedding probe images 320/1024``; empty if nothing special.
+    ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server
+    is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special.
     """
 
     run: str
@@ -228,7 +228,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Trail:
-    """One unit through time: ``steps [S]``, ``positions [S, 2]``, ``concepts [S]``, ``similarities [S]``, ``shift [S]``."""
+    """One unit through time, ``[S]`` each but ``positions [S, 2]``; ``shift`` is how far u moved since the last."""
 
     steps: np.ndarray
     positions: np.ndarray

@@ -12,6 +12,8 @@ from cm_server.core.assembly import AssemblyError, CaptureAssembly, ProbeAssembl
 CREDIT = 64 * 2**20
 """Bytes of captures a client may have un-acked; this also bounds what waits for the analysis."""
 SILENT_SECONDS = 15.0
+RIVAL_SECONDS = 6.0
+"""A client that is alive says so every two seconds."""
 MOST_SESSIONS = 256
 
 
@@ -28,6 +30,7 @@ class Session:
         probe_fingerprint: the probe set whose images are complete.
         step: newest step heard of.
         finish: the client's last word, kept until nothing is pending.
+        rivals: other processes that said hello for this run, and when they first did.
     """
 
     run: str
@@ -42,6 +45,23 @@ class Session:
     last_seen: float = field(default_factory=time.monotonic)
     lost: bool = False
     finish: Finish | None = None
+    rivals: dict[str, float] = field(default_factory=dict)
+
+    def yields_to(self, epoch: str, now: float) -> bool | None:
+        """Whether another process may take over this run.
+
+        Args:
+            epoch: the newcomer's.
+            now: monotonic seconds.
+
+        Returns:
+            True once this one is silent or done; False if it still talks long after the newcomer first asked; None
+            while that is not clear yet (the newcomer asks again every second).
+        """
+        if self.finish is not None or self.lost or now - self.last_seen > RIVAL_SECONDS:
+            return True
+        asked = self.rivals.setdefault(epoch, now)
+        return False if now - asked > 2 * RIVAL_SECONDS else None
 
     def begin_capture(self, start: CaptureStart) -> None:
         """Opens a capture; a repeated start begins it anew.

@@ -216,8 +216,7 @@ class AnalysisWorker:
 
     def _watch_progress(self, encoder: Encoder, run: str) -> None:
         self._give(Activity(run, "embedding probe images"))
-        if hasattr(encoder, "progress"):
-            encoder.progress = lambda done, total: self._give(Activity(run, f"embedding probe images {done}/{total}"))
+        encoder.progress = lambda done, total: self._give(Activity(run, f"embedding probe images {done}/{total}"))
 
     def _analyse(self, job: CaptureJob) -> None:
         state = self._runs.get(job.run)

@@ -31,8 +31,10 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
     "--window-size=1440,900",
 )  # fmt: skip
+RULES = ("DeadUnits", "DeadLayer", "ConceptRise", "ConceptStall")
 POINTS = "return (document.querySelector('#{} .js-plotly-plot')?.data ?? []).map(t => (t.x ?? []).length)"
-PLACES = "return JSON.stringify((document.querySelector('#map-graph .js-plotly-plot')?.data ?? []).map(t => [...(t.x ?? [])]))"
+MAP_X = "(document.querySelector('#map-graph .js-plotly-plot')?.data ?? []).map(t => [...(t.x ?? [])])"
+PLACES = f"return JSON.stringify({MAP_X})"
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Stage:
     ingest: str
     folder: Path
 
-    def train(self, run: str, *flags: str, steps: int = 900, every: int = 10) -> Child:
+    def train(self, run: str, *flags: str, steps: int = 20_000, every: int = 10) -> Child:
         environment = {
             "CM_SERVER": self.ingest,
             "CM_RUN": run,
@@ -115,7 +117,9 @@ def _drawn(browser: Any, graph: str) -> int:
     return max(browser.execute_script(POINTS.format(graph)) or [0])
 
 
-def test_curves_and_points_appear_and_move_without_a_reload(browser: Any, stage: Stage) -> None:
+def test_curves_and_points_appear_and_move_without_a_reload(
+    browser: Any, stage: Stage, record_property: Callable[[str, object], None]
+) -> None:
     training = stage.train("healthy")
     try:
         _until(lambda: stage.reader.run("healthy"), 60, "the run is in the store")
@@ -126,8 +130,8 @@ def test_curves_and_points_appear_and_move_without_a_reload(browser: Any, stage:
         _until(lambda: _drawn(browser, "d-anchor-graph") > before + 3, 60, "the curve grows")
         assert _drawn(browser, "scalars-graph") > 0
         assert sum(browser.execute_script(POINTS.format("categories-graph"))) > 0
-        latency = _until(lambda: _text(browser, "latency"), 30, "the latency is shown")
-        print(f"\nhook to page: {latency}")
+        latency = _until(lambda: _text(browser, "latency"), 120, "the latency is shown")
+        record_property("hook to page", latency)
         _picture(browser, stage, "overview")
 
         browser.get(f"{stage.url}/run/healthy/map?layer=layer4&unit=7")
@@ -151,7 +155,7 @@ def test_the_alert_of_a_bad_run_shows_while_it_trains(browser: Any, stage: Stage
         browser.get(f"{stage.url}/run/bad/overview")
         browser.execute_script("window.sameDocument = true")
         found = _until(
-            lambda: next((r for r in ("DeadUnits", "ConceptRise", "ConceptStall") if r in _text(browser, "alerts-list")), ""),
+            lambda: next((rule for rule in RULES if rule in _text(browser, "alerts-list")), ""),
             150,
             "an alert is listed",
         )
@@ -163,7 +167,6 @@ def test_the_alert_of_a_bad_run_shows_while_it_trains(browser: Any, stage: Stage
 
 
 def test_a_finished_run_says_so_and_raised_no_alert(browser: Any, stage: Stage) -> None:
-    """The healthy run above, trained to its end without being disturbed."""
     training = stage.train("finished", steps=400)
     assert training.process.wait(180) == 0, training.last_words()
     _until(lambda: stage.reader.run("finished").state == "finished", 120, "the last snapshots are analysed")

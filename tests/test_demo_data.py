@@ -95,9 +95,12 @@ def test_idx_body_shorter_than_its_header_says(tmp_path: Path) -> None:
 
 def test_fashion_from_a_folder(tmp_path: Path) -> None:
     data = load_demo_data("fashion-mnist", root=write_fashion(tmp_path))
-    assert data.images.shape == (30, 28, 28, 1) and data.test_images.shape == (10, 28, 28, 1)
-    assert data.labels.dtype == np.int64 and data.class_names[9] == "ankle boot"
-    assert "MIT" in data.source and str(tmp_path) in data.source
+    assert data.images.shape == (30, 28, 28, 1)
+    assert data.test_images.shape == (10, 28, 28, 1)
+    assert data.labels.dtype == np.int64
+    assert data.class_names[9] == "ankle boot"
+    assert "MIT" in data.source
+    assert str(tmp_path) in data.source
 
 
 def test_fashion_labels_that_do_not_fit_are_an_error(tmp_path: Path) -> None:
@@ -111,13 +114,14 @@ def test_fashion_from_debian() -> None:
     data = load_demo_data("fashion-mnist")
     assert data.images.shape == (60000, 28, 28, 1)
     assert np.bincount(data.labels).tolist() == [6000] * 10
-    assert data.mean[0] == pytest.approx(0.286, abs=1e-3) and data.std[0] == pytest.approx(0.353, abs=1e-3)
+    assert data.mean[0] == pytest.approx(0.286, abs=1e-3)
+    assert data.std[0] == pytest.approx(0.353, abs=1e-3)
 
 
 def test_nothing_found_names_the_cure(nothing_installed: Path) -> None:
     with pytest.raises(DemoDataError, match="apt-get install dataset-fashion-mnist"):
         load_demo_data("fashion-mnist")
-    with pytest.raises(DemoDataError, match="0 classes of materials.*gimp-data"):
+    with pytest.raises(DemoDataError, match=r"0 classes of materials.*gimp-data"):
         load_demo_data("materials")
 
 
@@ -125,19 +129,23 @@ def test_auto_takes_the_best_there_is_and_says_which(nothing_installed: Path, mo
     for module in (generated, materials):
         monkeypatch.setattr(module, "PER_CLASS", 5)
     bare = load_demo_data("auto", root=nothing_installed)
-    assert bare.name == "generated" and "drawn" in bare.source
+    assert bare.name == "generated"
+    assert "drawn" in bare.source
     write_fashion(nothing_installed)
     assert load_demo_data("auto", root=nothing_installed).name == "fashion-mnist"
     write_patterns(nothing_installed, materials.LEAST_CLASSES)
     best = load_demo_data("auto", root=nothing_installed)
-    assert best.name == "materials" and "GIMP patterns" in best.source and str(nothing_installed) in best.source
+    assert best.name == "materials"
+    assert "GIMP patterns" in best.source
+    assert str(nothing_installed) in best.source
 
 
 def test_materials_from_patterns_alone(nothing_installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CM_DEMO_ASSETS", str(write_patterns(nothing_installed, 12)))
     monkeypatch.setattr(materials, "PER_CLASS", 5)
     data = load_demo_data("materials", size=40, seed=3)
-    assert data.images.shape == (60, 40, 40, 3) and len(data.class_names) == 12
+    assert data.images.shape == (60, 40, 40, 3)
+    assert len(data.class_names) == 12
     assert np.bincount(data.labels).tolist() == [5] * 12
     again = load_demo_data("materials", size=40, seed=3)
     np.testing.assert_array_equal(data.images, again.images)
@@ -154,7 +162,8 @@ def test_cut_outs_keep_their_colour(nothing_installed: Path, monkeypatch: pytest
     pixels[10:50, 10:70] = (0, 0, 255, 255)
     Image.fromarray(pixels).save(stamps / "plum.png")
     sources = materials.read_sources(nothing_installed)
-    assert sources.class_names[-1] == "fruit" and sources.cutouts["fruit"][0].size == (60, 40)
+    assert sources.class_names[-1] == "fruit"
+    assert sources.cutouts["fruit"][0].size == (60, 40)
     shown = materials._picture(sources, "fruit", 32, np.random.default_rng(0)).astype(int)
     blue = (shown[..., 2] > 150) & (shown[..., 0] < 20) & (shown[..., 1] < 20)
     assert blue.mean() > 0.15
@@ -187,7 +196,7 @@ def test_generated_is_deterministic_balanced_and_varied() -> None:
 
 
 def test_unknown_kind_and_size() -> None:
-    with pytest.raises(DemoDataError, match="unknown data set 'cifar'.*fashion-mnist"):
+    with pytest.raises(DemoDataError, match=r"unknown data set 'cifar'.*fashion-mnist"):
         load_demo_data("cifar")
     for kind in ("generated", "materials"):
         with pytest.raises(DemoDataError, match="size 500"):
@@ -232,7 +241,9 @@ def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("steps", [2, 5, 9, 100])
 def test_one_cycle_rises_and_falls(steps: int) -> None:
     shares = [train_resnet.share_of_lr(step, steps, "one-cycle") for step in range(steps + 1)]
-    assert max(shares) == 1.0 and min(shares[:steps]) > 0 and shares[-1] == pytest.approx(0)
+    assert max(shares) == 1.0
+    assert min(shares[:steps]) > 0
+    assert shares[-1] == pytest.approx(0)
     peak = shares.index(1.0)
     assert shares[: peak + 1] == sorted(shares[: peak + 1])
     assert shares[peak:] == sorted(shares[peak:], reverse=True)
@@ -245,7 +256,8 @@ def test_script_learns_and_bad_does_not(capsys: pytest.CaptureFixture[str]) -> N
     assert [line["step"] for line in progress] == [1, 20, 40, 60, 80]
     assert result["test_accuracy"] > 0.3  # chance is 0.05
     bad = run_script(capsys, "--steps", "80", "--bad")[-1]
-    assert bad["lr"] == train_resnet.BAD_LR and bad["test_accuracy"] < result["test_accuracy"] - 0.1
+    assert bad["lr"] == train_resnet.BAD_LR
+    assert bad["test_accuracy"] < result["test_accuracy"] - 0.1
 
 
 @pytest.mark.usefixtures("few_pictures")
@@ -266,13 +278,15 @@ def test_script_is_bit_identical_under_a_seed(capsys: pytest.CaptureFixture[str]
 def test_script_refuses_bad_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     with pytest.raises(SystemExit) as caught:
         train_resnet.main(arguments)
-    assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_script_names_missing_pictures_in_one_line(nothing_installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train_resnet.main(["--no-monitor", "--data", "materials"]) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "--data generated" in error
+    assert error.count("\n") == 1
+    assert "--data generated" in error
 
 
 def test_shortest_example_runs_without_a_server() -> None:

@@ -90,7 +90,9 @@ def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
 def test_a_planted_concept_is_found_in_the_unit_it_was_planted_in(server, tmp_path: Path) -> None:
     _, address = server()
     model = ColorDetectors()
-    with cm_client.watch(model, server=address, run="planted", layers=["detectors"], probe_size=512, every=10) as monitor:
+    with cm_client.watch(
+        model, server=address, run="planted", layers=["detectors"], probe_size=512, every=10
+    ) as monitor:
         _train(model, monitor, steps=40)
     reader = StoreReader(tmp_path / "store")
     _wait(lambda: reader.run("planted").state == "finished", 30, "the run is finished")
@@ -157,7 +159,9 @@ def test_activations_that_are_nan_raise_an_alert_and_reach_the_training_process(
     with torch.no_grad():
         model.detectors.colors.fill_(float("nan"))
     _train(model, monitor, steps=20, pause=0.05)
-    _wait(lambda: any(a.rule == "DeadLayer" for a in monitor.alerts), 30, "the alert comes back to the training process")
+    _wait(
+        lambda: any(a.rule == "DeadLayer" for a in monitor.alerts), 30, "the alert comes back to the training process"
+    )
     monitor.finish()
     reader = StoreReader(tmp_path / "store")
     found = [alert for alert in reader.alerts("nan") if alert.rule == "DeadLayer"]

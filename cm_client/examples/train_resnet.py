@@ -159,9 +159,8 @@ class Progress:
             fields = {"event": "progress", "step": step, "steps": self.steps, "loss": finite(self.loss)}
             _say(json.dumps({**fields, "accuracy": round(self.accuracy, 4), "steps_per_second": round(rate, 2)}))
         else:
-            _say(
-                f"step {step:5d}/{self.steps}  loss {self.loss:8.4f}  accuracy {self.accuracy:6.1%}  {rate:5.1f} steps/s"
-            )
+            figures = f"loss {self.loss:8.4f}  accuracy {self.accuracy:6.1%}  {rate:5.1f} steps/s"
+            _say(f"step {step:5d}/{self.steps}  {figures}")
 
 
 def finite(value: float) -> float | None:

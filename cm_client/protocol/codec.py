@@ -1,7 +1,7 @@
 """Messages to frames and back: a msgpack header, then at most one raw array frame. No pickle, no eval.
 
-Header: ``{"v": [major, minor], "t": type, "run": id, "epoch": id, "seq": n, "f": {fields}, "a": [name, dtype, shape]}``;
-``a`` only where an array frame follows. Unknown fields pass; everything else that is off raises `ProtocolError`.
+Header: ``{"v": [major, minor], "t": type, "run": id, "epoch": id, "seq": n, "f": {fields}}``, and ``"a": [name, dtype,
+shape]`` only where an array frame follows. Unknown fields pass; everything else that is off raises `ProtocolError`.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def encode(message: Any, run: str, epoch: str, sequence: int) -> list[Any]:
     header = {"v": list(VERSION), "t": type(message).__name__, "run": run, "epoch": epoch, "seq": sequence}
     frames: list[Any] = []
     for name in _array_fields(type(message)):
-        array = np.ascontiguousarray(fields.pop(name))
+        array: Any = np.ascontiguousarray(fields.pop(name))
         header["a"] = [name, array.dtype.str, list(array.shape)]
         frames.append(memoryview(array).cast("B"))
-    packed = msgpack.packb(header | {"f": fields})
+    packed: Any = msgpack.packb(header | {"f": fields})
     if len(packed) > limits.MAX_HEADER:
         raise ProtocolError(f"{header['t']} has a header of {len(packed)} bytes: {limits.MAX_HEADER} are allowed")
     if frames and frames[0].nbytes > limits.MAX_FRAME:

@@ -29,11 +29,13 @@ class Encoder(Protocol):
         dim: Width D of the embeddings.
         fingerprint: sha256 (hex) over the name, the weights and the preprocessing parameters. Values made under
             different fingerprints must never be compared.
+        progress: Called with (images done, images in all) while images are embedded; the server sets it.
     """
 
     name: str
     dim: int
     fingerprint: str
+    progress: Progress | None
 
     def encode_text(self, words: Sequence[str]) -> torch.Tensor:
         """Embed K concept words (bare words as prompts): float32 ``[K, D]`` on the CPU, rows of unit length."""

@@ -140,7 +140,8 @@ class StoreReader:
         query = sa.select(schema.alerts).order_by(schema.alerts.c.id.desc())
         if run is not None:
             query = query.where(schema.alerts.c.run == run)
-        return [Alert(**(row | {"value": _number(row["value"])})) for row in self._rows(query)]
+        rows: list[dict[str, Any]] = [{**row, "value": _number(row["value"])} for row in self._rows(query)]
+        return [Alert(**row) for row in rows]
 
     def gaps(self, run: str) -> list[Gap]:
         """Captures that did not become snapshots, oldest first."""
@@ -207,7 +208,8 @@ def _extent(row: dict[str, Any]) -> Extent:
 
 
 def _summary(values: dict[str, Any]) -> LayerSummary:
-    return LayerSummary(**{name: math.nan if value is None else value for name, value in values.items()})
+    known: dict[str, Any] = {name: math.nan if value is None else value for name, value in values.items()}
+    return LayerSummary(**known)
 
 
 def _number(value: float | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from cm_server.stores.errors import StoreError
 
@@ -160,7 +161,7 @@ def open_engine(directory: Path, *, writer: bool) -> sa.Engine:
 
 
 def _configure(engine: sa.Engine, writer: bool) -> None:
-    @sa.event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect")
     def _connect(connection, _record) -> None:
         connection.isolation_level = (
             None  # we say BEGIN ourselves: a read that becomes a write ignores the busy timeout
@@ -174,7 +175,7 @@ def _configure(engine: sa.Engine, writer: bool) -> None:
             cursor.execute("PRAGMA wal_autocheckpoint=0")  # the writer is the only checkpointer
         cursor.close()
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
 

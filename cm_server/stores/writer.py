@@ -120,7 +120,7 @@ class StoreWriter:
         key = row.pop("id")
         with self._engine.begin() as connection:
             if not key:
-                return int(connection.execute(sa.insert(schema.alerts), row).inserted_primary_key[0])
+                return _new_key(connection, schema.alerts, row)
             connection.execute(sa.update(schema.alerts).where(schema.alerts.c.id == key).values(**row))
             return key
 
@@ -159,7 +159,13 @@ def _insert_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
         "seconds": dict(report.seconds),
         "epoch": report.epoch,
     }
-    return int(connection.execute(sa.insert(schema.snapshots), row).inserted_primary_key[0])
+    return _new_key(connection, schema.snapshots, row)
+
+
+def _new_key(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:
+    key = connection.execute(sa.insert(table), row).inserted_primary_key
+    assert key is not None  # one row was inserted
+    return int(key[0])
 
 
 def _finite(values: Mapping[str, object]) -> dict[str, object]:

@@ -13,7 +13,7 @@ from dashboard.theme import SEVERITY_GLYPHS
 from dashboard.view import View
 
 OPEN = ("pending", "firing", "recovering")
-NONE = "No alert so far. Rules watch d_anchor of every layer; what they find is listed here and marked on the curve."
+NONE = "No alert so far. Rules watch the deepest layer; what they find is listed here and marked on the curve."
 SHOWN = 40
 
 

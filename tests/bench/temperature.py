@@ -139,9 +139,7 @@ def examine(run: Run, detector: str, encoder: Encoder, vocabulary: Vocabulary, c
 
 def _series(run: Run, context: ProbeContext, vocabulary: Vocabulary, calibration) -> list:
     analysis = Analysis(context, vocabulary, {LAYER: calibration}, 0.0)
-    return [
-        analyse_layer(LAYER, torch.from_numpy(c.activations[LAYER]), analysis, None).summary for c in run.captures
-    ]
+    return [analyse_layer(LAYER, torch.from_numpy(c.activations[LAYER]), analysis, None).summary for c in run.captures]
 
 
 def _alerts(series: list) -> list[str]:
@@ -164,7 +162,11 @@ def line(row: SimpleNamespace) -> str:
 
 def _ends(curve: list[float]) -> str:
     finite = [v for v in curve if math.isfinite(v)]
-    return f"{curve[0]:.4f}→{curve[-1]:.4f}" if math.isfinite(curve[-1]) else f"{curve[0]:.4f}→undefined ({finite[-1]:.4f})"
+    return (
+        f"{curve[0]:.4f}→{curve[-1]:.4f}"
+        if math.isfinite(curve[-1])
+        else f"{curve[0]:.4f}→undefined ({finite[-1]:.4f})"
+    )
 
 
 def report(rows: list[SimpleNamespace]) -> None:
@@ -196,7 +198,6 @@ def _verdict(rows: list[SimpleNamespace], name: str) -> str:
 
 
 def _write(rows: list[SimpleNamespace], out: Path) -> None:
-    import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
     out.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,8 @@ def test_a_layer_of_concept_units_beats_the_same_layer_on_shuffled_images(world)
     units = (units - units.mean(0)) / units.std(0) + torch.randn(IMAGES, 32, generator=generator)
     shuffled = significance.permuted_units(units, 32, generator)
     real, chance = (
-        temperature.yardstick(similarity(a), similarity(a), text, text, fit.temperature).ideal for a in (units, shuffled)
+        temperature.yardstick(similarity(a), similarity(a), text, text, fit.temperature).ideal
+        for a in (units, shuffled)
     )
     assert real < chance - 0.005
 

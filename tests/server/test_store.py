@@ -36,7 +36,9 @@ def _report(capture: int, step: int, run: str = "r", epoch: str = "e") -> Snapsh
         samples=rng.integers(0, 10, (UNITS, 9), dtype=np.int32),
         activations=rng.random((UNITS, 9), dtype=np.float32),
     )
-    return SnapshotReport(run, capture, step, 1.0, 2.0, {"layer4": LayerReport(SUMMARY, arrays)}, {"layer4": 0.1}, epoch)
+    return SnapshotReport(
+        run, capture, step, 1.0, 2.0, {"layer4": LayerReport(SUMMARY, arrays)}, {"layer4": 0.1}, epoch
+    )
 
 
 @pytest.fixture

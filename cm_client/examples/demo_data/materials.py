@@ -252,6 +252,7 @@ def load(root: Path | None = None, size: int | None = None, seed: int = 0) -> De
         class_names=sources.class_names,
         mean=mean,
         std=std,
-        source=f"Random crops and placings of GIMP patterns and Tux Paint photographs (GPL-2+ and GPL-2), from {places}.",
+        source=f"Random crops and placings of GIMP patterns and Tux Paint photographs (GPL-2+, GPL-2), from {places}; "
+        "test pictures are other crops of the same sources.",
         name="materials",
     )
