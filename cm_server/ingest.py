@@ -147,8 +147,7 @@ class Ingest:
             self._send(identity, Refuse(reason), run, envelope.epoch)
             return
         session = self.sessions.get(run)
-        rival = session is not None and session.epoch != envelope.epoch
-        if rival and not self._may_take_over(session, identity, envelope):
+        if session and session.epoch != envelope.epoch and not self._may_take_over(session, identity, envelope):
             return
         known = self._reader.run(run)
         if session is None or session.epoch != envelope.epoch:
