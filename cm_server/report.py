@@ -177,12 +177,14 @@ class SnapshotInfo:
 
 @dataclass(frozen=True)
 class SeriesPoint:
-    """One layer's summary at one step, as the curves draw it."""
+    """One layer's summary at one step, as the curves draw it: ``time`` is when it was captured, by the client's clock,
+    ``committed_at`` when the server had it in the store."""
 
     sequence: int
     step: int
     time: float
     summary: LayerSummary
+    committed_at: float = 0.0
 
 
 @dataclass(frozen=True)

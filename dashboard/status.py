@@ -35,6 +35,7 @@ def facts(info: RunInfo | None, points: Sequence[SeriesPoint], now: float) -> di
         "progress": progress(info.activity),
         "step": last.step if last else None,
         "last": last.time if last else None,
+        "committed": last.committed_at if last else None,
         "stale_after": stale_after(points),
         "now": now,
     }

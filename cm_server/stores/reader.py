@@ -68,7 +68,9 @@ class StoreReader:
         """Summaries per layer with a sequence number above ``after``, oldest first."""
         table, when = schema.layer_reports, schema.snapshots
         query = (
-            sa.select(table.c.sequence, table.c.layer, table.c.step, table.c.summary, when.c.captured_at)
+            sa.select(
+                table.c.sequence, table.c.layer, table.c.step, table.c.summary, when.c.captured_at, when.c.committed_at
+            )
             .join(when, when.c.sequence == table.c.sequence)
             .where(table.c.run == run, table.c.sequence > after)
             .order_by(table.c.sequence)
@@ -77,8 +79,8 @@ class StoreReader:
             query = query.where(table.c.layer == layer)
         found: dict[str, list[SeriesPoint]] = {name: [] for name, _ in self.layers(run) if layer in (None, name)}
         for row in self._rows(query):
-            point = SeriesPoint(row["sequence"], row["step"], row["captured_at"], _summary(row["summary"]))
-            found.setdefault(row["layer"], []).append(point)
+            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"])
+            found.setdefault(row["layer"], []).append(SeriesPoint(row["sequence"], row["step"], *when_at))
         return found
 
     def report(self, run: str, layer: str, step: int | None = None) -> tuple[SnapshotInfo, LayerReport] | None:

@@ -14,6 +14,7 @@
         const search = query.toString() ? '?' + query.toString() : '';
         if (search !== location.search) cm.set('url', {search});
     };
+    const CATCHING_UP = 10; // seconds since the last commit: the server is at work, the captures are merely old
     const seconds = (value) => {
         if (value < 90) return `${Math.max(0, Math.round(value))} s`;
         if (value < 5400) return `${Math.round(value / 60)} min`;
@@ -39,6 +40,8 @@
         if (status.step === null) return [status.activity || 'waiting for the first capture', 'waiting', ''];
         const age = status.now - status.last + (now - status.at) / 1000;
         if (status.activity) return [`${status.activity}${step(status)}`, 'waiting', ''];
+        const since = status.now - (status.committed || 0) + (now - status.at) / 1000;
+        if (age > status.stale_after && since < CATCHING_UP) return [`catching up${step(status)} · ${seconds(age)} behind`, 'waiting', 'The server is working through captures that came before it was ready; they appear in order.'];
         if (age > status.stale_after) return [`stale${step(status)} · ${seconds(age)} old`, 'stale', 'No new snapshot for much longer than usual: training is slow, paused or hung.'];
         return [`live${step(status)} · ${seconds(age)} ago`, 'live', 'Captures arrive as usual.'];
     };

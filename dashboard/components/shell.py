@@ -23,6 +23,11 @@ MEANING = (
         "itself, and a run only with one of the same fingerprint.",
     ),
     (
+        "won",
+        "How far d_anchor fell since the start, as a share of its whole scale: from chance (neurons that each follow a "
+        "word, on shuffled images) to ideal (one word per neuron).",
+    ),
+    (
         "centroid baseline",
         "What a single neuron at the mean of all words would score. A curve above it means that the neurons "
         "reach few words, although each may be sharp.",

@@ -19,11 +19,12 @@ def d_anchor_table(series: Mapping[str, Sequence[SeriesPoint]], shown: Mapping[s
 
     The start is the first value with the same fingerprint as the shown one; others are not comparable.
     """
-    head = ["layer", "units", "d_anchor", "start", "change", "baseline", "coverage", "distinct"]
+    head = ["layer", "units", "d_anchor", "start", "change", "won", "baseline", "coverage", "distinct"]
     titles = {
         "units": "M, with the live ones if some are dead",
         "d_anchor": "lower is more diverse; compare a layer only with itself",
         "start": "the first comparable value, before training if it was captured",
+        "won": "share of the way from chance to one word per neuron that was won since the start",
         "baseline": "d_anchor of a single unit at the mean of all words",
         "coverage": "share of anchors with a unit nearer than that mean",
         "distinct": "different best concepts among the interpretable units",
@@ -58,6 +59,12 @@ def change(start: float, now: float) -> str:
     if not (math.isfinite(start) and math.isfinite(now)) or start == 0:
         return "–"
     return f"{100 * (now - start) / start:+.1f} %".replace("-", "−")
+
+
+def won(start: LayerSummary, now: LayerSummary) -> str:
+    """How much of the scale from chance to one word per neuron was won since the start; a dash where unknown."""
+    share = (start.d_anchor - now.d_anchor) / (now.chance - now.ideal) if now.chance > now.ideal else math.nan
+    return f"{100 * share:+.0f} %".replace("-", "−") if math.isfinite(share) else "–"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -128,6 +135,7 @@ def _layer_row(layer: str, points: Sequence[SeriesPoint], point: SeriesPoint, fo
         html.B(number(now.d_anchor, 4)),
         number(start.d_anchor, 4),
         html.Span(change(start.d_anchor, now.d_anchor), className=_direction(start.d_anchor, now.d_anchor)),
+        won(start, now),
         number(now.centroid_baseline, 4),
         f"{100 * now.coverage:.0f} %" if math.isfinite(now.coverage) else "–",
         f"{now.distinct:,}",
