@@ -20,6 +20,8 @@ SOFT_WPMI_IMAGES = 100
 _SOFT_WPMI_SCALE = 10.0
 _SOFT_WPMI_FIRST, _SOFT_WPMI_SPREAD = 0.998, 0.028
 _LOG_FLOOR = 1e-7
+_PER_LOG = 10
+"""Probabilities multiplied before one logarithm: ten are at least 0.002^10 = 1e-27, far above fp32's smallest."""
 
 
 def live_units(activations: Tensor) -> Tensor:
@@ -88,7 +90,10 @@ def soft_wpmi(image_text: Tensor, activations: Tensor) -> Tensor:
     concept_given_image = torch.softmax(_SOFT_WPMI_SCALE * image_text, dim=1)
     top = activations.topk(kept, dim=0).indices
     likelihood = image_text.new_zeros(units, image_text.shape[1])
-    for rank in range(kept):
-        member = _SOFT_WPMI_FIRST - rank / SOFT_WPMI_IMAGES * _SOFT_WPMI_SPREAD
-        likelihood += (1 + member * (concept_given_image[top[rank]] - 1) + _LOG_FLOOR).log()
+    for start in range(0, kept, _PER_LOG):
+        product = torch.ones_like(likelihood)
+        for rank in range(start, min(start + _PER_LOG, kept)):
+            member = _SOFT_WPMI_FIRST - rank / SOFT_WPMI_IMAGES * _SOFT_WPMI_SPREAD
+            product *= (concept_given_image[top[rank]] * member).add_(1 - member + _LOG_FLOOR)
+        likelihood += product.log_()
     return likelihood - (torch.logsumexp(likelihood, dim=0) - math.log(units))
