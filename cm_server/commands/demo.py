@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -35,8 +36,8 @@ OPTIONS = (
 )
 _DESCRIPTION = "Trains a small ResNet on real images with the two client lines, and shows live what its neurons learn."
 _CAPTURES = 60
-_DRAIN_SECONDS = 180.0
-_NICE = 5
+_IDLE_SECONDS = 120.0
+"""The demo gives up once the analysis has not moved for this long."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -69,7 +70,7 @@ def _start(values: dict[str, Any], out: Path, stack: ExitStack, say) -> tuple[Ch
         "encoder": values["encoder"],
         "detector": values["detector"],
         "cache": values["cache"],
-        "nice": _NICE,
+        "threads": max(1, (os.cpu_count() or 2) - 1),  # one core stays with the training run
     }
     server, addresses = start_server(out / "store", out / "logs", options)
     stack.callback(server.stop)
@@ -140,11 +141,14 @@ def _raise_if_failed(training: Child) -> None:
 
 def _drain(server: Child, reader: StoreReader, run_id: str, show) -> None:
     """Waits until the server has analysed what the training process left behind."""
-    deadline = time.monotonic() + _DRAIN_SECONDS
-    while time.monotonic() < deadline and server.running:
+    moved, before = time.monotonic(), None
+    while time.monotonic() - moved < _IDLE_SECONDS and server.running:
         info = reader.run(run_id)
         if info is not None and info.state in ("finished", "failed", "lost"):
             return
+        now = (info and info.activity, len(reader.snapshots(run_id)))
+        if now != before:
+            moved, before = time.monotonic(), now
         show({}, reader, run_id)
         time.sleep(0.25)
 

@@ -108,7 +108,7 @@ def summary_text(summary: dict[str, Any]) -> str:
     training = summary.get("training") or {}
     lines = [
         "",
-        f"{summary['run']}: {summary['state']}",
+        f"{summary['run']}: {_state(summary)}",
         f"  pictures     {training.get('source', '-')}",
         f"  training     {training.get('steps', '-')} steps, learning rate {training.get('lr', '-')}, "
         f"test accuracy {_percent(training.get('test_accuracy'))}",
@@ -133,6 +133,13 @@ def summary_text(summary: dict[str, Any]) -> str:
         *_client_lines(summary),
     ]
     return "\n".join(lines)
+
+
+def _state(summary: dict[str, Any]) -> str:
+    if summary["state"] == "finished":
+        return "finished"
+    doing = summary.get("activity") or "nothing"
+    return f"{summary['state']}; the analysis did not come to its end (doing: {doing}), the figures below are partial"
 
 
 def _layer_line(layer: dict[str, Any]) -> str:
