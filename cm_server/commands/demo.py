@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -70,7 +69,6 @@ def _start(values: dict[str, Any], out: Path, stack: ExitStack, say) -> tuple[Ch
         "encoder": values["encoder"],
         "detector": values["detector"],
         "cache": values["cache"],
-        "threads": max(1, (os.cpu_count() or 2) - 1),  # one core stays with the training run
     }
     server, addresses = start_server(out / "store", out / "logs", options)
     stack.callback(server.stop)

@@ -20,7 +20,7 @@ ANALYSIS = (
     Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
     Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
     Option("device", str, "", "cpu, cuda, …; default: a GPU where there is one"),
-    Option("threads", int, 0, "CPU threads for the analysis; 0: all", minimum=0),
+    Option("threads", int, 0, "CPU threads for the analysis; 0: half of the cores", minimum=0),
     Option("nice", int, 0, "added to the process's niceness, to stay out of a training run's way", minimum=0),
 )
 PLACES = (
@@ -97,6 +97,7 @@ def _limit_threads(threads: int) -> None:
     import faiss
     import torch
 
-    if threads:
-        torch.set_num_threads(threads)
-        faiss.omp_set_num_threads(threads)
+    # More threads than free cores make every parallel loop wait for the slowest, in the training run beside us too.
+    threads = threads or max(1, (os.cpu_count() or 2) // 2)
+    torch.set_num_threads(threads)
+    faiss.omp_set_num_threads(threads)
