@@ -91,8 +91,10 @@ def checked(model: nn.Module, layers: Sequence[str]) -> tuple[list[str], list[st
     sentences = []
     for layer in layers:
         if layer not in paths:
-            close = difflib.get_close_matches(str(layer), paths, n=3, cutoff=0.4) or paths[-3:]
-            sentences.append(f"unknown layer {layer!r}: this model has {', '.join(map(repr, close))} …")
+            close = difflib.get_close_matches(str(layer), paths, n=3, cutoff=0.4)
+            some = ", ".join(map(repr, close or paths[:12]))
+            hint = f"did you mean {some}?" if close else f"this model has {some}{' …' if len(paths) > 12 else ''}"
+            sentences.append(f"unknown layer {layer!r}: {hint}")
     return known, sentences
 
 

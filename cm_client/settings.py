@@ -97,9 +97,11 @@ def plain_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """A flat copy of ``config`` that fits the wire: plain values, others as text; what is too much is left out."""
     plain: dict[str, Any] = {}
     room = CONFIG_BYTES
-    for key, value in (config or {}).items():
+    for key, value in _items(config):
+        if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+            value = value.item()  # a scalar of numpy or torch
         if not (value is None or isinstance(value, str | bool | int | float)):
-            value = repr(value)
+            value = _text(value)
         if isinstance(value, str):
             value = value[:500]
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -109,6 +111,21 @@ def plain_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
             break
         plain[str(key)[:100]] = value
     return plain
+
+
+def _items(config: Any) -> list[tuple[Any, Any]]:
+    """A mapping's or namespace's entries; whatever else is said about the run must not cost watching it."""
+    try:
+        return list((config if isinstance(config, Mapping) else vars(config or object)).items()) if config else []
+    except Exception:
+        return [("config", "could not be read: give a dict or a namespace")]
+
+
+def _text(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
 def _number(name: str, given: Any, text: str | None, least: int, default: Any) -> Any:

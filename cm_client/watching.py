@@ -69,7 +69,7 @@ def watch(
             time allows.
         run: id of the run (CM_RUN); by default from date and time.
         name: what the dashboard shows (CM_NAME); by default the id.
-        config: settings of yours to show beside the run, flat.
+        config: settings of yours to keep with the run, flat (a dict or a namespace).
         planned_steps: length of the training (CM_PLANNED_STEPS).
         probe_size: images to collect (CM_PROBE_SIZE; default 1,024).
         mean: per channel, in 0..1 units: how the images were normalised, so that the server sees them as they were.
@@ -137,7 +137,7 @@ def _known_layers(model: nn.Module, layers: Sequence[str] | None) -> list[str] |
     if not known or len(known) > limits.MAX_LAYERS:
         raise ClientError("; ".join(sentences) or f"layers={asked}: name 1 to {limits.MAX_LAYERS}, or leave it out")
     for sentence in sentences:
-        LOG.warning(sentence)
+        LOG.warning("%s; watching %s", sentence, ", ".join(known))
     return known
 
 

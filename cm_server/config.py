@@ -11,6 +11,7 @@ A key stands in the file's table of the command, or at the top for all commands:
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -135,6 +136,10 @@ def resolve(
     for key in table:
         if key not in known:
             raise ConfigError(f"{path}: unknown key {key!r} in [{section}]: known are {', '.join(sorted(known))}")
+    for key in file:
+        close = difflib.get_close_matches(key, [*known, section], n=1, cutoff=0.75)
+        if close and key not in (*known, section):
+            raise ConfigError(f"{path}: unknown key {key!r}: did you mean {close[0]!r}?")
     return {option.name: _value(option, flags, environ, path, table, file) for option in options}
 
 

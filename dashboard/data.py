@@ -177,7 +177,9 @@ class Source:
         scalars = dict(old.scalars) if old else {}
         scalars |= {name: _joined(scalars.get(name), more) for name, more in fresh.items()}
         layers = tuple(reader.layers(run))
-        data = RunData(info, layers, series, dict(sorted(scalars.items())), reader.alerts(run), reader.gaps(run))
+        data = RunData(
+            info, layers, series, dict(sorted(scalars.items(), key=_telling)), reader.alerts(run), reader.gaps(run)
+        )
         sequence = max((p[-1].sequence for p in series.values() if p), default=0)
         return _Entry(data, version, time.monotonic(), sequence, row, series, scalars)
 
@@ -228,3 +230,10 @@ def _joined(old: Scalars | None, more: Scalars) -> Scalars:
     if old is None:
         return more
     return Scalars(more.name, np.concatenate([old.steps, more.steps]), np.concatenate([old.values, more.values]))
+
+
+def _telling(item: tuple[str, Scalars]) -> tuple[int, str]:
+    """Loss first, then accuracy, then the rest by name: only the first few are drawn."""
+    name = item[0].lower()
+    rank = 0 if "loss" in name else 1 if "acc" in name else 2
+    return rank, item[0]

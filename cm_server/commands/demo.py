@@ -35,6 +35,8 @@ OPTIONS = (
 )
 _DESCRIPTION = "Trains a small ResNet on real images with the two client lines, and shows live what its neurons learn."
 _CAPTURES = 60
+_SPEAK_SECONDS = 10.0
+"""Between lines where there is no terminal to draw a bar on."""
 _IDLE_SECONDS = 120.0
 """The demo gives up once the analysis has not moved for this long."""
 
@@ -158,13 +160,19 @@ def _progress(quiet: bool) -> Iterator[Any]:
 
     console = Console(stderr=quiet)
     columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
-    with Progress(*columns, console=console, disable=quiet) as bar:
+    spoken = [time.monotonic()]
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("training", total=None, words="loading pictures")
 
         def show(line: dict[str, Any], reader: StoreReader, run_id: str) -> None:
             if "step" in line:
                 bar.update(task, completed=line["step"], total=line["steps"])
-            bar.update(task, words=_words(line, reader, run_id))
+            words = _words(line, reader, run_id)
+            bar.update(task, words=words)
+            if bar.disable and time.monotonic() - spoken[0] > _SPEAK_SECONDS:
+                spoken[0] = time.monotonic()
+                step = f"step {line['step']}/{line['steps']} · " if "step" in line else ""
+                print(f"{step}{words}", file=sys.stderr if quiet else sys.stdout, flush=True)
 
         yield show
 

@@ -163,7 +163,8 @@ def _client_lines(summary: dict[str, Any]) -> list[str]:
     sent, dropped = client.get("captures_sent", 0), client.get("captures_dropped", 0)
     share = "unknown" if overhead is None else f"{overhead:.1%} of the training time"
     return [
-        f"  client       {share} for {sent} captures, {dropped} dropped; {summary.get('gaps', 0)} gaps",
+        f"  client       {share} for {sent} captures, {dropped} dropped; {summary.get('gaps', 0)} gaps "
+        "(the demo captures often; watch's own schedule keeps to 1 %)",
         f"  latency      {summary.get('latency_seconds')} s from a capture's last byte to its snapshot (median)",
     ]
 

@@ -46,6 +46,13 @@ class Child:
             self.process.kill()
             self.process.wait()
 
+    def ending(self) -> str:
+        """How it ended, in words."""
+        code = self.process.poll()
+        if code is None:
+            return "is running"
+        return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}: {self.last_words()}"
+
     def last_words(self) -> str:
         """The last line it printed, which is where our programs say what is wrong."""
         with suppress(OSError):

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from cm_server.commands.processes import start_dashboard, start_server
+from cm_server.commands.processes import Child, start_dashboard, start_server
 from cm_server.commands.server import OPTIONS as SERVER_OPTIONS
 from cm_server.config import DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
 
@@ -36,9 +36,7 @@ def run(arguments: Sequence[str]) -> int:
         try:
             print(f"dashboard  {url}\nserver     {addresses['ingest']}   (CM_SERVER for training scripts)\n"
                   f"store      {store}\nlogs       {logs}\nCtrl-C stops both.", flush=True)  # fmt: skip
-            while server.running and dashboard.running and not stopped.wait(0.5):
-                pass
-            return _report_death(server, dashboard)
+            return _watch(server, dashboard, stopped)
         finally:
             dashboard.stop()
     except KeyboardInterrupt:
@@ -47,9 +45,15 @@ def run(arguments: Sequence[str]) -> int:
         server.stop()
 
 
-def _report_death(*children) -> int:
-    for child in children:
-        if not child.running:
-            print(f"the {child.name} ended: {child.last_words()}")
-            return 1
-    return 0
+def _watch(server: Child, dashboard: Child, stopped: threading.Event) -> int:
+    """Waits; a dashboard that dies leaves the server, and so the runs, alone."""
+    told = False
+    while server.running and not stopped.wait(0.5):
+        if not dashboard.running and not told:
+            told = True
+            print(f"the dashboard {dashboard.ending()}; the server goes on. Start another: concept-monitor dashboard")
+    if server.running:
+        return 0
+    print(f"the server {server.ending()}; see {server.log}. Training goes on without it; start it again with: "
+          "concept-monitor up")  # fmt: skip
+    return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import time
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import sqlalchemy as sa
@@ -33,6 +35,7 @@ class StoreWriter:
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
         _check_writable(self.directory)
+        self._lock = _locked(self.directory)
         self._engine = schema.open_engine(self.directory, writer=True)
         self._segments: dict[str, SegmentWriter] = {}
 
@@ -41,6 +44,7 @@ class StoreWriter:
         for segment in self._segments.values():
             segment.close()
         self._engine.dispose()
+        self._lock.close()
 
     def save_run(self, run: str, **values: object) -> None:
         """Inserts the run, or changes the given columns of it."""
@@ -171,6 +175,19 @@ def _new_key(connection: sa.Connection, table: sa.Table, row: Mapping[str, objec
 def _finite(values: Mapping[str, object]) -> dict[str, object]:
     """NaN and infinity become None: JSON has no such numbers."""
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+
+
+def _locked(directory: Path) -> BinaryIO:
+    """Keeps other servers off the store as long as the returned file is open; the system lets go if we are killed."""
+    lock = (directory / "writer.lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise StoreError(
+            f"the store {directory} is in use by another server: stop that one, or choose another folder with --store"
+        ) from None
+    return lock
 
 
 def _check_writable(directory: Path) -> None:

@@ -20,6 +20,9 @@ BEST = 10
 CHANGES = 6
 """Concepts named in the ribbon."""
 
+TIED = 0.03
+"""Best concepts whose similarities differ by less than this share are told to be read together."""
+
 
 def neuron_card(
     here: View, info: RunInfo, words: ConceptMap, report: LayerReport, trail: Trail | None, step: int
@@ -131,7 +134,11 @@ def _top(unit: int, words: ConceptMap, report: LayerReport):
         bar = html.Span(className=f"bar cat-{category}", style={"width": f"{100 * share:.1f}%"})
         label = html.Span(words.words[int(concept)], className="label")
         rows.append(html.Li([label, html.Span(bar, className="track"), html.Span(number(value), className="value")]))
-    return html.Div([html.H3(f"Top {len(rows)} concepts"), html.Ol(rows, className="top")])
+    tied = sum(v > largest - TIED * largest for v in values if np.isfinite(v))
+    note = f"The first {tied} are within {TIED:.0%} of each other: read them together." if tied > 1 else ""
+    return html.Div(
+        [html.H3(f"Top {len(rows)} concepts"), html.Ol(rows, className="top"), html.P(note, className="quiet")]
+    )
 
 
 def _images(unit: int, info: RunInfo, report: LayerReport) -> list:

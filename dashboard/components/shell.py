@@ -28,6 +28,16 @@ MEANING = (
         "word, on shuffled images) to ideal (one word per neuron).",
     ),
     (
+        "coverage, distinct",
+        "The share of words that have a neuron nearer than the mean of all words; and how many different best concepts "
+        "the interpretable neurons have.",
+    ),
+    (
+        "T, N, K, M",
+        "The temperature that turns similarities into a place among the words (fixed per run and layer width), the "
+        "probe images, the words, and the layer's units.",
+    ),
+    (
         "centroid baseline",
         "What a single neuron at the mean of all words would score. A curve above it means that the neurons "
         "reach few words, although each may be sharp.",
@@ -37,7 +47,11 @@ MEANING = (
         "The neuron's best similarity is above τ, the larger of the detector's threshold and the 95th percentile "
         "that shuffled images reach. About 5 % of pure noise passes, too.",
     ),
-    ("margin", "Best similarity minus that percentile: how far the label is from chance."),
+    (
+        "margin",
+        "Best similarity minus that percentile: how far the label is from chance. It says that the word fits, not that "
+        "no other fits as well: look at the top five and at the images.",
+    ),
     (
         "the map",
         "Words that mean similar things lie near each other; a neuron lies among the words that describe it. "
@@ -131,7 +145,7 @@ def _header():
     choose = dmc.Select(
         id="run-select",
         data=[],
-        placeholder="no runs yet",
+        placeholder="choose a run",
         searchable=True,
         size="xs",
         w=230,

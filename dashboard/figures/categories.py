@@ -41,7 +41,7 @@ def bars(summaries: Mapping[str, LayerSummary], theme: Theme, revision: str) -> 
         bargap=0.42,
         xaxis=look.axis(theme, "share of the layer's units", range=[0, 1], tickformat=".0%", nticks=5),
         yaxis=look.axis(theme, type="category", autorange="reversed", showgrid=False, ticksuffix="  "),
-        annotations=[_total(layer, summary, theme) for layer, summary in summaries.items()],
+        annotations=[_total(place, summary, theme) for place, summary in enumerate(summaries.values())],
     )
     return {"data": traces, "layout": layout}
 
@@ -69,11 +69,12 @@ def _bar(
     }
 
 
-def _total(layer: str, summary: LayerSummary, theme: Theme) -> dict[str, Any]:
+def _total(place: int, summary: LayerSummary, theme: Theme) -> dict[str, Any]:
+    # By place on the axis: a layer called "1" (any nn.Sequential) would be taken for the place itself.
     return {
         "text": f"{summary.interpretable:,} of {summary.units:,}",
         "x": 1,
-        "y": look.plain(layer),
+        "y": place,
         "xref": "paper",
         "yref": "y",
         "xanchor": "left",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import OrderedDict
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -135,3 +137,22 @@ def test_a_config_always_fits_the_header(config: dict[str, object]) -> None:
 def test_a_huge_config_is_trimmed() -> None:
     plain = plain_config({f"key {i}": "x" * 10_000 for i in range(1000)} | {"big": 10**40})
     assert 0 < len(plain) < CONFIG_BYTES // 500 + 2
+
+
+class _Mute:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"lr": np.float32(0.5), "n": np.int64(3), "t": torch.tensor(2.0)}, {"lr": 0.5, "n": 3, "t": 2.0}),
+        (argparse.Namespace(lr=0.1), {"lr": 0.1}),
+        ({"odd": _Mute()}, {"odd": "<_Mute whose repr raises RuntimeError>"}),
+        ("a string", {"config": "could not be read: give a dict or a namespace"}),
+        (None, {}),
+    ],
+)
+def test_odd_configs_never_cost_the_watching(config: object, found: dict) -> None:
+    assert plain_config(config) == found

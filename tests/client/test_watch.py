@@ -133,7 +133,7 @@ def test_no_server_gives_one_warning_and_no_delay(nowhere: str, caplog: pytest.L
 
 @pytest.mark.parametrize(
     ("layers", "kept", "said"),
-    [(["stage1", "stgae2"], ["stage1"], "unknown layer 'stgae2': this model has 'stage2'"), (["nope"], None, "'nope'")],
+    [(["stage1", "stgae2"], ["stage1"], "unknown layer 'stgae2': did you mean 'stage2'"), (["nope"], None, "'nope'")],
 )
 def test_an_unknown_layer_is_named_with_the_closest(
     server: WireServer, caplog: pytest.LogCaptureFixture, layers: list[str], kept: list[str] | None, said: str

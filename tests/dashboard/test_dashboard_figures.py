@@ -247,3 +247,14 @@ def test_another_set_of_layers_is_sent_whole():
     new = main_figure({"layer1": curves.curve(series([0.9])), "layer2": curves.curve(series([0.9]))})
     assert delta.update(delta.signature(old), new)[0] == new
     assert delta.update({"shape": "?", "parts": []}, new)[0] == new, "a forged signature is no harm"
+
+
+def test_totals_stand_at_their_own_bar_whatever_layers_are_called():
+    """An ``nn.Sequential`` calls its layers "1", "3", …, which plotly would take for places on the axis."""
+    figure = categories.bars({"3": summary("3", units=8), "1": summary("1", units=4)}, LIGHT, "r1")
+    places = [note["y"] for note in figure["layout"]["annotations"]]
+    texts = [note["text"] for note in figure["layout"]["annotations"]]
+    assert places == [0, 1]
+    assert [text.split(" of ")[1] for text in texts] == ["8", "4"]
+    assert figure["data"][0]["y"] == ["3", "1"]
+    assert figure["layout"]["yaxis"]["type"] == "category"

@@ -51,7 +51,13 @@ def test_a_wrong_value_names_its_origin_and_the_cure(flags: tuple[str, ...], env
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[demo]\nprot = 1\n", "unknown key 'prot'"), ("port = [", "as TOML"), ("port = true", "port is True")],
+    [
+        ("[demo]\nprot = 1\n", "unknown key 'prot'"),
+        ("prot = 1\n", "unknown key 'prot': did you mean 'port'"),
+        ("[deno]\nport = 1\n", "unknown key 'deno': did you mean 'demo'"),
+        ("port = [", "as TOML"),
+        ("port = true", "port is True"),
+    ],
 )
 def test_a_wrong_file_names_file_and_key(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "c.toml"

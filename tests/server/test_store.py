@@ -146,3 +146,10 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path, store: StoreWriter) -> N
         connection.execute(schema.meta.update().values(value="99"))
     with pytest.raises(StoreError, match="schema version 99"):
         StoreReader(store.directory)
+
+
+def test_a_second_server_on_one_store_is_refused(store: StoreWriter) -> None:
+    with pytest.raises(StoreError, match="in use by another server"):
+        StoreWriter(store.directory)
+    store.close()
+    StoreWriter(store.directory).close()
