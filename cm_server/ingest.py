@@ -93,6 +93,8 @@ class Ingest:
         if session is None or session.epoch != envelope.epoch:
             self._send(identity, Unknown(), envelope.run, envelope.epoch)
             return
+        if session.lost:  # silent for a while (a debugger, a suspended laptop), and back
+            self._save(session.run, state="running" if session.layers else "waiting")
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
         self._handle(session, envelope.message)
 
@@ -248,7 +250,10 @@ class Ingest:
             return
         del session.captures[chunk.capture]
         session.pending.add(chunk.capture)
-        self._writer.save_layers(session.run, [(name, a.shape[1]) for name, a in capture.activations.items()])
+        layers = [(name, values.shape[1]) for name, values in capture.activations.items()]
+        if layers != session.layers:
+            self._writer.save_layers(session.run, layers)
+            session.layers = layers
         self._worker.submit(CaptureJob(session.run, session.epoch, capture, time.time()))
 
     def _scalars(self, session: Session, batch: ScalarBatch) -> None:

@@ -28,6 +28,7 @@ class Session:
         captures: captures on their way, by number.
         pending: captures handed to the analysis and not yet committed.
         probe_fingerprint: the probe set whose images are complete.
+        layers: what the run captures, as last stored.
         step: newest step heard of.
         finish: the client's last word, kept until nothing is pending.
         rivals: other processes that said hello for this run, and when they first did.
@@ -41,6 +42,7 @@ class Session:
     pending: set[int] = field(default_factory=set)
     probe_fingerprint: str = ""
     probe_count: int = 0
+    layers: list[tuple[str, int]] = field(default_factory=list)
     step: int = 0
     last_seen: float = field(default_factory=time.monotonic)
     lost: bool = False
@@ -71,8 +73,8 @@ class Session:
         """
         assembly = CaptureAssembly(start)
         others = sum(a.nbytes for n, a in self.captures.items() if n != start.capture)
-        if others and others + assembly.nbytes > max(CREDIT, limits.MAX_CAPTURE):
-            raise AssemblyError(f"more than {CREDIT} bytes of captures are on their way at once")
+        if others + assembly.nbytes > limits.MAX_CAPTURE:
+            raise AssemblyError(f"more than {limits.MAX_CAPTURE} bytes of captures are on their way at once")
         if start.probe_fingerprint != self.probe_fingerprint or start.probes != self.probe_count:
             raise AssemblyError("it belongs to a probe set that was not sent")
         self.captures[start.capture] = assembly

@@ -4,7 +4,7 @@ Trains the demo's ResNet-8 on each data set and seed, healthy and ``--bad``, cap
 training pictures as the client does, and computes d_anchor for the rule's T and for fixed ones. Then replays the rules
 over each series, as the server would. Prints a table; ``--out`` also keeps every curve as JSON and a picture (HTML).
 
-    python tests/bench/temperature.py --data fashion-mnist materials generated --seeds 3 --out /tmp/temperature
+    python tests/bench/temperature.py --data fashion-mnist materials generated --seeds 3 --out temperature-curves
 """
 
 from __future__ import annotations

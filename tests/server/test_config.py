@@ -29,9 +29,8 @@ def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> No
     environ = {"CM_CONFIG": str(file), "CM_PORT": "3", "CM_KEEP": "no"}
     assert _resolve(environ=environ)["port"] == 3
     assert _resolve(environ=environ)["keep"] is False
-    assert _resolve("--port", "4", "--keep", environ=environ) | {"port": 4, "keep": True} == _resolve(
-        "--port", "4", "--keep", environ=environ
-    )
+    from_flags = _resolve("--port", "4", "--keep", environ=environ)
+    assert (from_flags["store"], from_flags["port"], from_flags["keep"]) == ("/top", 4, True)
 
 
 @pytest.mark.parametrize(

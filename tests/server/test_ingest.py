@@ -1,0 +1,113 @@
+"""What the server answers to each message, over a real store; only the socket is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+
+from cm_client.protocol import encode
+from cm_client.protocol.messages import (
+    CaptureStart,
+    Heartbeat,
+    Hello,
+    Pong,
+    ProbeStart,
+    Refuse,
+    ScalarAck,
+    ScalarBatch,
+    Unknown,
+    Welcome,
+)
+from cm_server.cache import ArrayCache
+from cm_server.concepts import load_concepts
+from cm_server.detectors import make_detector
+from cm_server.encoders import make_encoder
+from cm_server.events import EventPublisher
+from cm_server.ingest import Ingest
+from cm_server.sessions import SILENT_SECONDS
+from cm_server.stores.reader import StoreReader
+from cm_server.stores.writer import StoreWriter
+from cm_server.worker import AnalysisWorker, WorkerSettings
+
+HELLO = Hello("a run", "Net", -1, 0.0, "1", "host", 1, {})
+
+
+@dataclass
+class Desk:
+    """An ingest and everything it answered."""
+
+    ingest: Ingest
+    reader: StoreReader
+    sent: list[Any] = field(default_factory=list)
+
+    def say(self, message: Any, run: str = "r", epoch: str = "e") -> list[Any]:
+        self.sent.clear()
+        self.ingest.receive(b"id", [bytes(frame) for frame in encode(message, run, epoch, 0)])
+        return [type(answer) for answer in self.sent]
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    writer, context, detector = StoreWriter(tmp_path / "store"), zmq.Context(), make_detector("cos_cubed")
+    reader, publisher = StoreReader(tmp_path / "store"), EventPublisher(context, "tcp://127.0.0.1:*")
+    settings = WorkerSettings(make_encoder("planted"), detector, load_concepts(), "pca")
+    worker = AnalysisWorker(settings, ArrayCache(tmp_path / "cache"), lambda: None)
+    answers: list[Any] = []
+    send = lambda identity, message, run, epoch: answers.append(message)  # noqa: E731
+    yield Desk(Ingest(writer, reader, worker, publisher, detector, send, lambda run, step: None), reader, answers)
+    publisher.close()
+    context.destroy(linger=0)
+    writer.close()
+    reader.close()
+
+
+def test_a_session_opens_beats_and_takes_scalars_once(desk: Desk) -> None:
+    assert desk.say(Heartbeat({})) == [Unknown]
+    assert desk.say(HELLO) == [Welcome]
+    assert desk.say(Heartbeat({"step": 3})) == [Pong]
+    batch = ScalarBatch([[0, 1, 0.0, {"loss": 2.0}], [1, 2, 0.0, {"loss": 1.0}], ["odd"]])
+    for _ in range(2):
+        assert desk.say(batch) == [ScalarAck]
+        assert desk.sent[0].number == 1
+    assert desk.reader.scalars("r")[0]["loss"].values.tolist() == [2.0, 1.0]
+    assert desk.reader.run("r").stats == {"step": 3}
+
+
+def test_what_is_malformed_is_refused_in_words_and_counted(desk: Desk) -> None:
+    for frames in ([], [b"junk"], [b"\x80"], [b"\x80"] * 3):
+        desk.ingest.receive(b"id", frames)
+    assert [type(answer) for answer in desk.sent] == [Refuse] * 4
+    assert desk.say(HELLO, run="../etc") == [Refuse]
+    assert "1 to 64 letters" in desk.sent[0].reason
+    assert desk.ingest.malformed == 5
+    assert desk.reader.runs() == []
+
+
+def test_a_capture_without_its_probe_set_becomes_a_gap(desk: Desk) -> None:
+    desk.say(HELLO)
+    desk.say(CaptureStart(0, 7, 0.0, "ff", 64, [["layer", 4]]))
+    assert "probe set that was not sent" in desk.sent[0].outcome
+    assert [(gap.step, gap.reason) for gap in desk.reader.gaps("r")] == [(7, desk.sent[0].outcome)]
+
+
+def test_a_probe_set_beyond_the_limits_is_refused_and_named(desk: Desk) -> None:
+    desk.say(HELLO)
+    assert desk.say(ProbeStart("ff", 31, 8, 8, "test")) == [Refuse]
+    assert "31 images" in desk.sent[0].reason
+    assert desk.say(ProbeStart("ff", 64, 8, 10_000, "test")) == [Refuse]
+    assert "image width: 10000" in desk.sent[0].reason
+
+
+def test_a_run_that_falls_silent_is_lost_until_it_speaks_again(desk: Desk) -> None:
+    desk.say(HELLO)
+    desk.ingest.sessions["r"].last_seen -= SILENT_SECONDS + 1
+    desk.ingest.check_silence()
+    assert desk.reader.run("r").state == "lost"
+    assert desk.say(Heartbeat({"lr": float(np.float32(0.5))})) == [Pong]
+    assert desk.reader.run("r").state == "waiting"
