@@ -6,10 +6,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 adds tables and columns to 1; nothing was renamed or removed, so a writer can upgrade in place."""
+_UPGRADABLE = ("1",)
 BUSY_TIMEOUT_MS = 10_000
 
 metadata = sa.MetaData()
@@ -151,13 +154,35 @@ def open_engine(directory: Path, *, writer: bool) -> sa.Engine:
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
     _configure(engine, writer)
     if writer:
-        metadata.create_all(engine)
-        with engine.begin() as connection:
-            connection.execute(
-                meta.insert().prefix_with("OR IGNORE"), {"key": "schema_version", "value": str(SCHEMA_VERSION)}
-            )
+        _create_or_upgrade(engine)
     _check_version(engine, directory)
     return engine
+
+
+def _create_or_upgrade(engine: sa.Engine) -> None:
+    """Makes what is missing: the whole schema, or what a newer version added to it (in one transaction)."""
+    with engine.begin() as connection:
+        meta.create(connection, checkfirst=True)
+        version = connection.execute(sa.select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+        if version is not None and version not in (*_UPGRADABLE, str(SCHEMA_VERSION)):
+            return  # another program's store: not a byte of it is touched
+        metadata.create_all(connection)
+        if version in _UPGRADABLE:
+            for table in metadata.tables.values():
+                _add_columns(connection, table)
+        statement = insert(meta).values(key="schema_version", value=str(SCHEMA_VERSION))
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})
+        )
+
+
+def _add_columns(connection: sa.Connection, table: sa.Table) -> None:
+    # SQLite adds a NOT NULL column only with a server_default: give new columns one, or let them be null.
+    here = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in here:
+            described = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {described}")
 
 
 def _configure(engine: sa.Engine, writer: bool) -> None:
@@ -186,5 +211,5 @@ def _check_version(engine: sa.Engine, directory: Path) -> None:
     if found != str(SCHEMA_VERSION):
         raise StoreError(
             f"the store at {directory} has schema version {found}, this program reads {SCHEMA_VERSION}: "
-            "use the matching version of concept-monitor or another --store"
+            "start a server of this version on it once (an older store is upgraded), or use another --store"
         )

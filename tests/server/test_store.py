@@ -153,3 +153,23 @@ def test_a_second_server_on_one_store_is_refused(store: StoreWriter) -> None:
         StoreWriter(store.directory)
     store.close()
     StoreWriter(store.directory).close()
+
+
+def test_a_store_of_the_first_version_is_upgraded_in_place(store: StoreWriter) -> None:
+    """Columns and tables that came later are added with their defaults; what was there stays."""
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE meta SET value = '1' WHERE key = 'schema_version'")
+        connection.exec_driver_sql("DROP TABLE gaps")
+        connection.exec_driver_sql("ALTER TABLE runs DROP COLUMN temperature")
+    store.close()
+    with pytest.raises(StoreError, match="start a server of this version"):
+        StoreReader(store.directory)
+    again = StoreWriter(store.directory)
+    again.add_gap("r", 3, "a reason")
+    reader = StoreReader(store.directory)
+    info = reader.run("r")
+    assert info is not None
+    assert (info.name, info.temperature) == ("a run", None)
+    assert [gap.reason for gap in reader.gaps("r")] == ["a reason"]
+    reader.close()
+    again.close()
