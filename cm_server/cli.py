@@ -18,6 +18,7 @@ COMMANDS = {
     "server": "start the server that training processes send to",
     "dashboard": "start the dashboard on a store",
     "runs": "list the runs in a store",
+    "probe": "build a labelled, broad probe set from Debian's packages",
     "doctor": "check the installation and say how to fix what is wrong",
 }
 
@@ -72,6 +73,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.projections", "ProjectionError"),
         ("cm_server.concepts", "ConceptFileError"),
         ("cm_server.commands.processes", "ProcessError"),
+        ("cm_server.probes.packages", "ProbeBuildError"),
     ):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

@@ -1,4 +1,4 @@
-"""The pixels of a Broden set: its masks packed for the probe images of a run, which are recognised by what they show."""
+"""The pixels of a Broden set: its masks packed for a run's probe images, which are recognised by what they show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cm_server.core.masks import LabelMasks, pack_masks
 Progress = Callable[[int, int], None]
 _THUMB = 8
 _TOLERANCE = 3.0
-"""Mean difference in grey levels at which two thumbnails still show one picture: decoders and scalers differ by less."""
+"""Mean difference in grey levels at which two thumbnails still show one picture: decoders differ by less."""
 _LONGEST_SIDE = 4096
 _BLOCK = 512
 
