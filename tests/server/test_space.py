@@ -138,7 +138,7 @@ def test_the_same_unit_stands_on_the_same_spot_in_every_batch(placement: str, tm
 
 @pytest.mark.parametrize("placement", ["barycentric", "umap"])
 def test_a_similarity_that_hardly_changes_hardly_moves_a_unit(placement: str, tmp_path: Path) -> None:
-    """±0.002 at the map's T: not more than 5 % of the diagonal for 95 of 100 units (measured on a real layer: 1-2 %)."""
+    """±0.002 at the map's T: at most 5 % of the diagonal for 95 of 100 units (1 to 2 % on a real layer)."""
     concepts = load_concepts()
     vocabulary = build_vocabulary(make_encoder("planted"), concepts, "pca", ArrayCache(tmp_path), placement)
     generator = torch.Generator().manual_seed(4)
