@@ -8,7 +8,6 @@ from torch import Tensor
 
 from cm_server.core import similarity
 from cm_server.core.temperature import Similarity
-from cm_server.detectors.base import Detector, DetectorError
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,3 @@ class SoftWpmi:
 
 
 DETECTORS: dict[str, type] = {"cos_cubed": CosCubed, "soft_wpmi": SoftWpmi}
-
-
-def make_detector(name: str) -> Detector:
-    """The detector of that name, with its default parameters.
-
-    Raises:
-        DetectorError: there is none.
-    """
-    if name not in DETECTORS:
-        raise DetectorError(f"detector {name!r} is unknown: choose one of {', '.join(DETECTORS)}")
-    return DETECTORS[name]()
