@@ -29,10 +29,14 @@ class Detector(Protocol):
         min_probes: fewest probe images for which the numbers mean anything.
     """
 
-    name: str
-    fingerprint: str
-    needs: str
-    min_probes: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def needs(self) -> str: ...
+    @property
+    def min_probes(self) -> int: ...
 
     def prepare(self, image_text: Tensor) -> Similarity:
         """Does once what depends on the probe set alone.
@@ -129,10 +133,14 @@ class Detection(Protocol):
 class LabelledDetector(Protocol):
     """A detector that may bring its own concepts and needs no image embeddings; the other members as in `Detector`."""
 
-    name: str
-    fingerprint: str
-    needs: str
-    min_probes: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def needs(self) -> str: ...
+    @property
+    def min_probes(self) -> int: ...
 
     def concepts(self, labels: ProbeLabels | None) -> ConceptSet | None:
         """The words its similarities are about; None takes the server's concept set.

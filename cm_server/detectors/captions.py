@@ -31,8 +31,10 @@ class Captioner(Protocol):
         fingerprint: everything that changes a caption.
     """
 
-    name: str
-    fingerprint: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
 
     def captions(self, layer: str, units: Sequence[int], exemplars: Sequence[np.ndarray]) -> Sequence[str]:
         """One caption per unit; empty where there is none.
@@ -107,6 +109,6 @@ def make_captioner(name: str) -> Captioner:
         return point.load()()
     known = ", ".join(point.name for point in entry_points(group=ENTRY_POINT_GROUP)) or "none is installed"
     raise DetectorError(
-        f"captioner {name!r} is unknown ({known}): install a package with an entry point in {ENTRY_POINT_GROUP}, or give "
-        "a CSV of captions with --captions"
+        f"captioner {name!r} is unknown ({known}): install a package with an entry point in {ENTRY_POINT_GROUP}, "
+        "or give a CSV of captions with --captions"
     )

@@ -46,7 +46,8 @@ class Invert:
         """
         if view.labels is None or len(view.labels.numbers) != len(view.images):
             raise DetectorError(
-                "detector invert needs class labels: watch with probe=cm_client.ProbeSet(images, labels=…, class_names=…)"
+                "detector invert needs class labels: "
+                "watch with probe=cm_client.ProbeSet(images, labels=…, class_names=…)"
             )
         members = view.labels.members()
         if int((members.sum(dim=0) > 0).sum()) < 2:

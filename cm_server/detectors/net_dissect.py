@@ -49,7 +49,7 @@ class NetDissect:
         """Maps."""
         return f"maps:{self.map_size}x{self.map_size}"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Name, parameters and the set's lists."""
         lists = hashlib.sha256()
@@ -86,7 +86,7 @@ class Compositional(NetDissect):
     length: int = 3
     beam: int = 5
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Those of Network Dissection, and the search's."""
         return f"{super().fingerprint} length={self.length} beam={self.beam}"
@@ -147,7 +147,7 @@ class Dissection:
 
 @dataclass(frozen=True, eq=False)
 class Composition(Dissection):
-    """`Dissection` that finds formulas, on every fourth row and column of the masks (memory: 78 MB for 1,900 images)."""
+    """`Dissection` that finds formulas, on every fourth row and column of the masks: 78 MB for 1,900 images."""
 
     names: tuple[str, ...] = ()
     length: int = 3

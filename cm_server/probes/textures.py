@@ -53,6 +53,11 @@ def _bubbly(rng, size):
     return f.stretched(0.3 + 0.7 * np.exp(-((discs - 0.12) ** 2) / 0.01) + 0.5 * (discs > 0.7))
 
 
+def _chequered(rng, size):
+    u, v = _upright(rng, size, 5, 9)
+    return ((np.floor(u) + np.floor(v)) % 2).astype(np.float32)
+
+
 def _cobwebbed(rng, size):
     x, y = f.axes(size)
     x, y = x - np.float32(rng.uniform(0.3, 0.7)), y - np.float32(rng.uniform(0.3, 0.7))
@@ -68,8 +73,8 @@ def _cracked(rng, size):
 
 
 def _crosshatched(rng, size):
-    total = sum(f.lines(f.axes(size, a)[0] * 34 + 0.6 * f.noise(rng, size, 6), 0.3) for a in (0.7, 2.3))
-    return f.stretched(total)
+    first, second = (f.lines(f.axes(size, a)[0] * 34 + 0.6 * f.noise(rng, size, 6), 0.3) for a in (0.7, 2.3))
+    return f.stretched(first + second)
 
 
 def _crystalline(rng, size):
@@ -159,10 +164,20 @@ def _stained(rng, size):
     return f.stretched(1 - 0.5 * (spots > 0.15) - 0.35 * np.exp(-((spots - 0.17) ** 2) / 0.001))
 
 
+def _studded(rng, size):
+    a, b = f.lattice(*_upright(rng, size, 6, 9))
+    return f.lit(np.maximum(0, 0.09 - a * a - b * b), 30)
+
+
 def _swirly(rng, size):
     x, y = f.axes(size)
     bend_x, bend_y = f.noise(rng, size, 3), f.noise(rng, size, 3)
     return f.wave(6 * np.hypot(x + 0.5 * bend_x - 0.7, y + 0.5 * bend_y - 0.7) + 2 * bend_x)
+
+
+def _waffled(rng, size):
+    u, v = _upright(rng, size, 6, 8)
+    return f.lit(np.minimum(f.triangle(u), f.triangle(v)), 5)
 
 
 def _ridges(rng, size, cells: int) -> Field:
@@ -179,7 +194,7 @@ TEXTURES: dict[str, Draw] = {
     "braided": _braided,
     "bubbly": _bubbly,
     "bumpy": lambda rng, size: f.lit(f.noise(rng, size, 12), 8),
-    "chequered": lambda rng, size: (sum(np.floor(t) for t in _upright(rng, size, 5, 9)) % 2).astype(np.float32),
+    "chequered": _chequered,
     "cobwebbed": _cobwebbed,
     "cracked": _cracked,
     "crosshatched": _crosshatched,
@@ -218,10 +233,10 @@ TEXTURES: dict[str, Draw] = {
         f.axes(size, 0.1)[1] * 7 + 0.5 * f.noise(rng, size, 3) + f.noise(rng, size, (18, 1))
     ),
     "striped": lambda rng, size: f.lines(_turned(rng, size, 4, 8)[0], 0.5),
-    "studded": lambda rng, size: f.lit(np.maximum(0, 0.09 - np.hypot(*f.lattice(*_upright(rng, size, 6, 9))) ** 2), 30),
+    "studded": _studded,
     "swirly": _swirly,
     "veined": lambda rng, size: _ridges(rng, size, 4) ** 12,
-    "waffled": lambda rng, size: f.lit(np.minimum(*(f.triangle(t) for t in _upright(rng, size, 6, 8))), 5),
+    "waffled": _waffled,
     "woven": lambda rng, size: f.stretched(_weave(*_upright(rng, size, 16, 22))),
     "wrinkled": lambda rng, size: f.lit(_ridges(rng, size, 7), 3),
     "zigzagged": lambda rng, size: f.lines(
