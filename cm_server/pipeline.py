@@ -14,9 +14,10 @@ from torch import Tensor
 
 from cm_server.cache import fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext
-from cm_server.core import diversity, embedding, ranking, significance
+from cm_server.core import diversity, embedding, ranking
 from cm_server.core.assembly import Capture
 from cm_server.core.similarity import live_units
+from cm_server.detectors.base import Responses
 from cm_server.index import nearest_units
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES, LayerArrays, LayerReport, LayerSummary, SnapshotReport
 from cm_server.vocabulary import Vocabulary
@@ -62,12 +63,15 @@ def analyse(
     for name, values in capture.activations.items():
         started = time.perf_counter()
         before = previous.layers.get(name) if previous else None
-        layers[name] = analyse_layer(name, torch.from_numpy(values), analysis, before)
+        maps = torch.from_numpy(capture.maps[name]) if name in capture.maps else None
+        layers[name] = analyse_layer(name, torch.from_numpy(values), analysis, before, maps)
         seconds[name] = time.perf_counter() - started
     return SnapshotReport(run, capture.capture, capture.step, capture.time, received_at, layers, seconds, epoch)
 
 
-def analyse_layer(name: str, activations: Tensor, analysis: Analysis, before: LayerReport | None) -> LayerReport:
+def analyse_layer(
+    name: str, activations: Tensor, analysis: Analysis, before: LayerReport | None, maps: Tensor | None = None
+) -> LayerReport:
     """One layer of a capture.
 
     Args:
@@ -75,19 +79,34 @@ def analyse_layer(name: str, activations: Tensor, analysis: Analysis, before: La
         activations: ``[N, M]``.
         analysis: the run's fixed part.
         before: this layer's previous report.
+        maps: ``[N, M, h, w]``, where the detector asked for them.
     """
     context, calibration = analysis.context, analysis.calibrations[name]
     activations = activations.to(context.image_text.device)
     live = live_units(activations)
     if not live.any():
         return LayerReport(_summary(name, activations, live, analysis, None), _dead_arrays(activations, analysis))
-    lively = activations[:, live]
-    similarity = context.similarity(lively)
-    tau_null = significance.null_threshold(context.similarity, lively)
-    weights = embedding.concept_weights(similarity, calibration.temperature)
-    found = _Found(similarity, weights, weights @ analysis.vocabulary.text.to(weights.device), tau_null)
+    seen = context.examine(_responses(name, activations, live, maps))
+    weights = embedding.concept_weights(seen.similarity, calibration.temperature)
+    placed = weights @ analysis.vocabulary.text.to(weights.device) if seen.embeddings is None else seen.embeddings
+    found = _Found(seen.similarity, weights, placed, seen.null)
     summary = _summary(name, activations, live, analysis, found)
-    return LayerReport(summary, _arrays(activations, live, found, analysis, calibration, before))
+    arrays = _arrays(activations, live, found, analysis, calibration, before)
+    return LayerReport(summary, arrays, _of_all_units(seen.descriptions, live))
+
+
+def _responses(name: str, activations: Tensor, live: Tensor, maps: Tensor | None) -> Responses:
+    units = live.nonzero().squeeze(1)
+    lively = None if maps is None else (maps if live.all() else maps[:, units.cpu()])
+    return Responses(name, units, activations[:, live], lively)
+
+
+def _of_all_units(descriptions: tuple[str, ...], live: Tensor) -> tuple[str, ...]:
+    """One for every unit of the layer, empty for dead ones; none at all where the detector describes nothing."""
+    if not any(descriptions):
+        return ()
+    said = iter(descriptions)
+    return tuple(next(said) if lives else "" for lives in live.tolist())
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,15 @@ class LayerArrays:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer of one snapshot: its numbers and its arrays."""
+    """One layer of one snapshot: its numbers and its arrays.
+
+    ``descriptions`` holds one sentence or formula per unit (empty for a dead one) where the detector gives any: MILAN's
+    caption, the best composition of labels, the best union of classes; else nothing.
+    """
 
     summary: LayerSummary
     arrays: LayerArrays
+    descriptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

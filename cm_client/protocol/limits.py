@@ -9,6 +9,8 @@ MAX_LAYERS = 64
 MAX_UNITS = 65_536
 MAX_PROBES = 65_536
 MAX_IMAGE_SIDE = 512
+MAX_MAP_SIDE = 64
+MAX_CLASSES = 65_536
 MAX_CAPTURE = 2**29
 """All activations of one capture together."""
 MAX_PROBE_SET = 2**31
@@ -16,4 +18,4 @@ MAX_PROBE_SET = 2**31
 MAX_ITEMS = 4096
 """Entries of any one list or map in a header."""
 MAX_DEPTH = 4
-DTYPES = frozenset({"|u1", "<f2", "<f4"})
+DTYPES = frozenset({"|u1", "<i4", "<f2", "<f4"})

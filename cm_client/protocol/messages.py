@@ -1,6 +1,6 @@
 """Every message of the protocol, one small frozen dataclass each.
 
-Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `CaptureStart`, `CaptureChunk`, `ScalarBatch`, `Dropped`,
+Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `ProbeLabels`, `ProbeClasses`, `CaptureStart`, `CaptureChunk`, `ScalarBatch`, `Dropped`,
 `Heartbeat`, `Finish`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`, `ScalarAck`, `Pong`,
 `AlertNotice`. Fields are plain values; a field typed `Array` travels as the message's raw frame.
 """
@@ -34,13 +34,17 @@ class Hello:
 
 @dataclass(frozen=True)
 class ProbeStart:
-    """Announces a probe set of ``count`` images, uint8 ``[count, height, width, 3]``."""
+    """Announces a probe set of ``count`` images, uint8 ``[count, height, width, 3]``.
+
+    ``classes`` is the number of classes where labels follow too (only to a server that asked for them), else 0.
+    """
 
     fingerprint: str
     count: int
     height: int
     width: int
     source: str
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,29 @@ class ProbeChunk:
 
 
 @dataclass(frozen=True)
+class ProbeLabels:
+    """Class numbers of images ``start`` … of a probe set: int32 ``[n]``, each below `ProbeStart.classes`."""
+
+    fingerprint: str
+    start: int
+    numbers: Array
+
+
+@dataclass(frozen=True)
+class ProbeClasses:
+    """Names of the classes ``start`` …, in order."""
+
+    fingerprint: str
+    start: int
+    names: list[str]
+
+
+@dataclass(frozen=True)
 class CaptureStart:
     """Announces a capture.
 
-    ``layers`` lists ``[module path, units]`` in the network's order; ``probes`` is N. The chunks follow; the capture
-    is complete when every row of every layer is there.
+    ``layers`` lists ``[module path, units]`` in the network's order, or ``[module path, units, height, width]`` where
+    it carries maps; ``probes`` is N. The chunks follow; the capture is complete when every row of every layer is there.
     """
 
     capture: int
@@ -70,7 +92,10 @@ class CaptureStart:
 
 @dataclass(frozen=True)
 class CaptureChunk:
-    """Rows ``start`` … (probe images) of layer number ``layer``: float32 ``[n, units]``."""
+    """Rows ``start`` … (probe images) of layer number ``layer``.
+
+    Float32 ``[n, units]``, or where maps were announced float16 ``[n, units, height, width]``.
+    """
 
     capture: int
     layer: int
@@ -115,7 +140,7 @@ class Welcome:
     """The session is open.
 
     ``credit``: bytes of captures the client may have un-acked. ``known_probe``: fingerprint of a probe set the server
-    already has for this run, or empty. ``needs``: what captures must carry (``pooled``). ``min_probes``: fewest images
+    already has for this run, or empty. ``needs``: what captures must carry (see `needs`). ``min_probes``: fewest images
     the detector accepts.
     """
 
@@ -177,6 +202,8 @@ MESSAGES: dict[str, type] = {
         Hello,
         ProbeStart,
         ProbeChunk,
+        ProbeLabels,
+        ProbeClasses,
         CaptureStart,
         CaptureChunk,
         ScalarBatch,

@@ -110,10 +110,20 @@ def fit_temperature(
     Returns:
         T* (rounded to two significant digits) and the curve.
     """
-    ideal, chance = reference_similarities(similarity, image_text, min(units, MOST_UNITS))
+    return fit_to_references(*reference_similarities(similarity, image_text, min(units, MOST_UNITS)), text, anchors)
+
+
+def fit_to_references(ideal: Tensor, chance: Tensor, text: Tensor, anchors: Tensor) -> TemperatureFit:
+    """The rule on similarities that are there already, for detectors with references of their own.
+
+    Args:
+        ideal, chance: ``[units, K]``, see :func:`reference_similarities`.
+        text: ``[K, D]``, unit rows.
+        anchors: ``[A, D]``, unit rows.
+    """
     scale = float((ideal.amax(dim=1) - ideal.mean(dim=1)).median().clamp_min(1e-6))
     grid = [float(t) for t in scale * torch.logspace(-2.5, 0.5, _GRID, dtype=torch.float64)]
     curve = tuple((t, yardstick(ideal, chance, text, anchors, t)) for t in grid)
-    spread = [p for p in curve if p[1].chance_words >= _SPREAD_SHARE * image_text.shape[1]] or [curve[-1]]
+    spread = [p for p in curve if p[1].chance_words >= _SPREAD_SHARE * len(text)] or [curve[-1]]
     best = max(spread, key=lambda p: p[1].contrast)
     return TemperatureFit(float(f"{best[0]:.1e}"), curve)

@@ -127,6 +127,11 @@ def _matted(rng, size):
     return f.stretched(np.maximum(parts[0], parts[1]) + 0.4 * _warped(rng, size, 20, 30, 4) % 1)
 
 
+def _meshed(rng, size):
+    u, v = f.axes(size, 0.785 + rng.uniform(-0.1, 0.1))
+    return _grid(u * 12, v * 12, 0.25)
+
+
 def _paisley(rng, size):
     u, v = _upright(rng, size, 4, 5)
     a, b = f.lattice(u, v, True)
@@ -214,7 +219,7 @@ TEXTURES: dict[str, Draw] = {
     "lined": lambda rng, size: f.lines(_turned(rng, size, 14, 24)[0], 0.2),
     "marbled": lambda rng, size: f.wave(_warped(rng, size, 2, 4, 3, 4) + f.noise(rng, size, 8, 3)) ** 3,
     "matted": _matted,
-    "meshed": lambda rng, size: _grid(*(t * 12 for t in f.axes(size, 0.785 + rng.uniform(-0.1, 0.1))), 0.25),
+    "meshed": _meshed,
     "paisley": _paisley,
     "perforated": lambda rng, size: 0.85 * (1 - _dots(*_upright(rng, size, 9, 13), 0.28, False)),
     "pitted": lambda rng, size: f.lit(-f.blobs(rng, size, 130, 0.015, 0.04), 5),
