@@ -58,6 +58,6 @@ def _from_tokens(tokens: Tensor) -> Tensor:
         if side > 0 and side * side == count - skipped:
             return tokens[:, skipped:].transpose(1, 2).unflatten(2, (side, side))
     raise ClientError(
-        f"output with {count} tokens: the server's detector needs maps, and neither {count} nor {count - 1} tokens make "
-        "a square; leave the layer out, or start the server with a detector for pooled values"
+        f"output with {count} tokens: the server's detector needs maps, and neither {count} nor {count - 1} tokens "
+        "make a square; leave the layer out, or start the server with a detector for pooled values"
     )

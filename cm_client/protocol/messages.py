@@ -1,8 +1,9 @@
 """Every message of the protocol, one small frozen dataclass each.
 
-Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `ProbeLabels`, `ProbeClasses`, `CaptureStart`, `CaptureChunk`, `ScalarBatch`, `Dropped`,
-`Heartbeat`, `Finish`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`, `ScalarAck`, `Pong`,
-`AlertNotice`. Fields are plain values; a field typed `Array` travels as the message's raw frame.
+Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `ProbeLabels`, `ProbeClasses`, `CaptureStart`, `CaptureChunk`,
+`ScalarBatch`, `Dropped`, `Heartbeat`, `Finish`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`,
+`ScalarAck`, `Pong`, `AlertNotice`. Fields are plain values; a field typed `Array` travels as the message's raw frame; a
+field with a default may be missing on the wire (an older sender).
 """
 
 from __future__ import annotations
