@@ -25,9 +25,15 @@ class CaptureIntake:
             self._counter.reply(session, CaptureAck(start.capture, "duplicate"))
             return
         try:
-            session.begin_capture(start)
+            self._begin(session, start)
         except AssemblyError as error:
             self._counter.lose(session, start.capture, start.step, str(error))
+
+    def _begin(self, session: Session, start: CaptureStart) -> None:
+        session.begin_capture(start)
+        if reason := session.captures[start.capture].lacks(self._counter.needs):
+            del session.captures[start.capture]
+            raise AssemblyError(reason)
 
     def chunk(self, session: Session, chunk: CaptureChunk) -> None:
         """Some of its rows."""
@@ -44,7 +50,7 @@ class CaptureIntake:
             return
         del session.captures[chunk.capture]
         session.pending.add(chunk.capture)
-        layers = [(name, values.shape[1]) for name, values in capture.activations.items()]
+        layers = capture.layers
         if layers != session.layers:
             self._counter.writer.save_layers(session.run, layers)
             session.layers = layers

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cm_client.protocol.messages import CaptureAck, Refuse
-from cm_server.detectors import Detector
+from cm_client.protocol.needs import Needs, parse_needs
+from cm_server.detectors import AnyDetector, DetectorError
 from cm_server.events import EventPublisher
 from cm_server.sessions import Session
 from cm_server.stores.reader import StoreReader
@@ -36,8 +38,22 @@ class Counter:
     reader: StoreReader
     worker: AnalysisWorker
     publisher: EventPublisher
-    detector: Detector
+    detector: AnyDetector
     send: Send
+
+    @cached_property
+    def needs(self) -> Needs:
+        """What captures must carry.
+
+        Raises:
+            DetectorError: the detector asks for what no client knows.
+        """
+        found = parse_needs(self.detector.needs)
+        if found is None:
+            raise DetectorError(
+                f"detector {self.detector.name} needs {self.detector.needs!r}: pooled or maps:HxW, with ,labels behind"
+            )
+        return found
 
     def reply(self, session: Session, message: Any) -> None:
         """Answers a session's client."""

@@ -21,6 +21,8 @@ from cm_client.protocol.messages import (
     Hello,
     Pong,
     ProbeChunk,
+    ProbeClasses,
+    ProbeLabels,
     ProbeStart,
     Refuse,
     ScalarBatch,
@@ -30,7 +32,7 @@ from cm_client.protocol.messages import (
 from cm_server import version
 from cm_server.capture_intake import CaptureIntake
 from cm_server.counter import Counter, Send
-from cm_server.detectors import Detector
+from cm_server.detectors import AnyDetector
 from cm_server.events import EventPublisher
 from cm_server.figure_intake import FigureIntake, flat
 from cm_server.probe_intake import ProbeIntake
@@ -54,6 +56,9 @@ class Ingest:
         detector: its needs are passed to clients.
         send: sends a message to an identity; never blocks.
         on_finish: called with (run, step) when a run is over.
+
+    Raises:
+        DetectorError: the detector needs what no client sends.
     """
 
     def __init__(
@@ -62,7 +67,7 @@ class Ingest:
         reader: StoreReader,
         worker: AnalysisWorker,
         publisher: EventPublisher,
-        detector: Detector,
+        detector: AnyDetector,
         send: Send,
         on_finish: Callable[[str, int], None],
     ) -> None:
@@ -73,6 +78,8 @@ class Ingest:
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
             ProbeStart: self._probes.start,
             ProbeChunk: self._probes.chunk,
+            ProbeLabels: self._probes.chunk,
+            ProbeClasses: self._probes.chunk,
             CaptureStart: captures.start,
             CaptureChunk: captures.chunk,
             ScalarBatch: figures.scalars,

@@ -6,24 +6,25 @@ from types import TracebackType
 
 import numpy as np
 
-from cm_client.protocol.messages import ProbeChunk, ProbeStart
+from cm_client.protocol.messages import ProbeChunk, ProbeClasses, ProbeLabels, ProbeStart
 from cm_server.core.assembly import AssemblyError, ProbeAssembly
 from cm_server.counter import Counter
+from cm_server.detectors.base import ClassLabels
 from cm_server.sessions import Session
 from cm_server.worker import ProbeJob
 
 
 class ProbeIntake:
-    """Takes `ProbeStart` and `ProbeChunk`."""
+    """Takes `ProbeStart`, `ProbeChunk`, `ProbeLabels` and `ProbeClasses`."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
 
     def restore(self, session: Session, fingerprint: str) -> None:
         """A session of a run whose probe set is stored already."""
-        images = self._counter.reader.probe_images(fingerprint)
-        if images is not None:
-            self._accept(session, fingerprint, images)
+        images, labels = self._counter.reader.probe_images(fingerprint), self._counter.reader.probe_labels(fingerprint)
+        if images is not None and (labels or not self._counter.needs.labels):
+            self._accept(session, fingerprint, images, labels)
 
     def start(self, session: Session, start: ProbeStart) -> None:
         """A probe set is announced."""
@@ -35,30 +36,43 @@ class ProbeIntake:
                 f"{detector.min_probes} or more: pass watch(probe_size=…) or a larger ProbeSet",
             )
             return
+        if self._counter.needs.labels and not start.classes:
+            self._counter.refuse(
+                session,
+                f"detector {detector.name} needs class labels, and the probe set has none: "
+                "watch with probe=cm_client.ProbeSet(images, labels=…, class_names=…)",
+            )
+            return
         if start.fingerprint == session.probe_fingerprint:
             return
         with _Refusing(self._counter, session):
             session.probe = ProbeAssembly(start)
 
-    def chunk(self, session: Session, chunk: ProbeChunk) -> None:
-        """Some of its images."""
+    def chunk(self, session: Session, chunk: ProbeChunk | ProbeLabels | ProbeClasses) -> None:
+        """Some of its images, class numbers or class names."""
         if session.probe is None:
             return
         with _Refusing(self._counter, session):
             images = session.probe.put(chunk)
             if images is None:
                 return
-            source, session.probe = session.probe.start.source, None
+            source, labels, session.probe = session.probe.start.source, session.probe.labels, None
             self._counter.writer.save_probe_images(chunk.fingerprint, images)
+            if labels is not None:
+                self._counter.writer.save_probe_labels(chunk.fingerprint, *labels)
             self._counter.save(
                 session.run, probes=len(images), probe_fingerprint=chunk.fingerprint, probe_source=source
             )
-            self._accept(session, chunk.fingerprint, images)
+            self._accept(session, chunk.fingerprint, images, labels)
 
-    def _accept(self, session: Session, fingerprint: str, images: np.ndarray) -> None:
+    def _accept(
+        self, session: Session, fingerprint: str, images: np.ndarray, labels: tuple[np.ndarray, tuple[str, ...]] | None
+    ) -> None:
         session.probe_fingerprint, session.probe_count = fingerprint, len(images)
         self._counter.save(session.run, activity="waiting for the analysis to begin")
-        self._counter.worker.submit(ProbeJob(session.run, fingerprint, images))
+        self._counter.worker.submit(
+            ProbeJob(session.run, fingerprint, images, ClassLabels(*labels) if labels else None)
+        )
 
 
 class _Refusing:

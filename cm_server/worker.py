@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cm_client.protocol.needs import parse_needs
 from cm_server.cache import ArrayCache
-from cm_server.calibration import LayerCalibration, ProbeContext, calibrate, probe_context
+from cm_server.calibration import LayerCalibration, ProbeContext, calibrate, labelled_context, probe_context
 from cm_server.concepts import ConceptSet
 from cm_server.core.assembly import Capture
-from cm_server.detectors import Detector
+from cm_server.detectors import AnyDetector, LabelledDetector
+from cm_server.detectors.base import ClassLabels, ProbeView
 from cm_server.encoders import Encoder
 from cm_server.pipeline import Analysis, analyse
 from cm_server.report import SnapshotReport
@@ -30,11 +32,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ProbeJob:
-    """A run's probe set is complete: uint8 ``[N, H, W, 3]``."""
+    """A run's probe set is complete: uint8 ``[N, H, W, 3]``, with class labels where the detector needs them."""
 
     run: str
     fingerprint: str
     images: np.ndarray
+    labels: ClassLabels | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ class WorkerSettings:
     """
 
     encoder: Encoder
-    detector: Detector
+    detector: AnyDetector
     concepts: ConceptSet
     projection: str = "umap"
     tau: float = 0.0
@@ -120,6 +123,7 @@ class WorkerSettings:
 @dataclass
 class _Run:
     context: ProbeContext
+    vocabulary: Vocabulary
     calibrations: dict[str, LayerCalibration] = field(default_factory=dict)
     previous: SnapshotReport | None = None
 
@@ -139,8 +143,10 @@ class AnalysisWorker:
         self._wake = wake
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
-        self._vocabulary: Vocabulary | None = None
+        self._labelled = settings.detector if isinstance(settings.detector, LabelledDetector) else None
+        self._vocabularies: dict[str, Vocabulary] = {}
         self._runs: dict[str, _Run] = {}
+        self._unfit: dict[str, str] = {}
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
     def start(self) -> None:
@@ -169,8 +175,10 @@ class AnalysisWorker:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        needs = parse_needs(self._settings.detector.needs)
         try:
-            self._words()  # the words need no run: laid out while the first client collects its probe set
+            if needs is not None and not needs.labels:
+                self._words()  # the words need no run: laid out while the first client collects its probe set
         except Exception:
             logger.exception("the concept words could not be laid out; the first run will try again")
         while (job := self._jobs.get()) is not None:
@@ -182,6 +190,7 @@ class AnalysisWorker:
     def _run_job(self, job: Job) -> None:
         if isinstance(job, ForgetJob):
             self._runs.pop(job.run, None)
+            self._unfit.pop(job.run, None)
         elif isinstance(job, ProbeJob):
             self._prepare(job)
         else:
@@ -191,32 +200,45 @@ class AnalysisWorker:
         logger.warning("analysis of run %s failed: %s", job.run, error, exc_info=not isinstance(error, ValueError))
         capture = job.capture if isinstance(job, CaptureJob) else None
         number, step = (capture.capture, capture.step) if capture else (-1, -1)
-        self._give(Failed(job.run, number, step, f"{type(error).__name__}: {error}"))
+        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        if isinstance(job, ProbeJob):
+            self._unfit[job.run] = reason
+        self._give(Failed(job.run, number, step, reason))
 
     def _prepare(self, job: ProbeJob) -> None:
+        self._unfit.pop(job.run, None)
         encoder = self._settings.encoder
-        self._give(Activity(job.run, f"laying out {len(self._settings.concepts)} concept words"))
-        vocabulary = self._words()
-        self._watch_progress(encoder, job.run)
-        context = probe_context(
-            job.images,
-            job.fingerprint,
-            encoder,
-            vocabulary,
-            self._settings.detector,
-            self._cache,
-            self._device(),
-        )
-        self._runs[job.run] = _Run(context)
+        self._give(Activity(job.run, "laying out the concept words"))
+        vocabulary = self._words(job.labels)
+        context = self._context(job, vocabulary)
+        self._runs[job.run] = _Run(context, vocabulary)
         self._give(Ready(job.run, encoder.name, vocabulary))
 
-    def _words(self) -> Vocabulary:
-        if self._vocabulary is None:
-            settings = self._settings
-            self._vocabulary = build_vocabulary(
-                settings.encoder, settings.concepts, settings.projection, self._cache, settings.placement
+    def _context(self, job: ProbeJob, vocabulary: Vocabulary) -> ProbeContext:
+        encoder, detector, device = self._settings.encoder, self._settings.detector, self._device()
+        if isinstance(detector, LabelledDetector):
+            view = ProbeView(
+                job.images,
+                vocabulary.text,
+                job.labels,
+                encoder.encode_text,
+                device,
+                lambda done, total: self._give(Activity(job.run, f"reading labelled images {done}/{total}")),
             )
-        return self._vocabulary
+            return labelled_context(view, job.fingerprint, encoder, vocabulary, detector)
+        self._watch_progress(encoder, job.run)
+        return probe_context(job.images, job.fingerprint, encoder, vocabulary, detector, self._cache, device)
+
+    def _words(self, labels: ClassLabels | None = None) -> Vocabulary:
+        """The detector's own words, or the server's; each set is laid out once."""
+        settings = self._settings
+        own = self._labelled.concepts(labels) if self._labelled is not None else None
+        concepts = own or settings.concepts
+        if concepts.fingerprint not in self._vocabularies:
+            self._vocabularies[concepts.fingerprint] = build_vocabulary(
+                settings.encoder, concepts, settings.projection, self._cache, settings.placement
+            )
+        return self._vocabularies[concepts.fingerprint]
 
     def _watch_progress(self, encoder: Encoder, run: str) -> None:
         self._give(Activity(run, "embedding probe images"))
@@ -225,20 +247,21 @@ class AnalysisWorker:
     def _analyse(self, job: CaptureJob) -> None:
         state = self._runs.get(job.run)
         if state is None or state.context.probe_fingerprint != job.capture.probe_fingerprint:
-            raise ValueError("its probe set could not be analysed, or is another one")
-        for name, values in job.capture.activations.items():
+            reason = self._unfit.get(job.run, "it could not be analysed, or is another one")
+            raise ValueError(f"of its probe set: {reason}")
+        needs = parse_needs(self._settings.detector.needs)
+        capture = job.capture.pooled(keep_maps=needs is not None and needs.maps is not None)
+        for name, units in capture.layers:
             if name not in state.calibrations:
-                state.calibrations[name] = self._calibrate(job.run, name, values, state)
-        assert self._vocabulary is not None  # made together with the context
-        analysis = Analysis(state.context, self._vocabulary, state.calibrations, self._settings.tau)
-        report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
+                state.calibrations[name] = self._calibrate(job.run, name, units, state)
+        analysis = Analysis(state.context, state.vocabulary, state.calibrations, self._settings.tau)
+        report = analyse(job.run, capture, analysis, state.previous, job.received_at, job.epoch)
         state.previous = report
         self._give(Done(report))
 
-    def _calibrate(self, run: str, name: str, values: np.ndarray, state: _Run) -> LayerCalibration:
+    def _calibrate(self, run: str, name: str, units: int, state: _Run) -> LayerCalibration:
         self._give(Activity(run, f"calibrating {name}"))
-        assert self._vocabulary is not None
-        return calibrate(state.context, self._vocabulary, values.shape[1], self._settings.temperature, self._cache)
+        return calibrate(state.context, state.vocabulary, units, self._settings.temperature, self._cache)
 
     def _device(self) -> str:
         import torch

@@ -14,7 +14,19 @@ from cm_server.config import DEFAULT_EVENTS, DEFAULT_INGEST, Option, default_cac
 
 ANALYSIS = (
     Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
-    Option("detector", str, "cos_cubed", "how similarity is measured", metavar="{cos_cubed,soft_wpmi}"),
+    Option(
+        "detector",
+        str,
+        "cos_cubed",
+        "what a unit responds to: cos_cubed, soft_wpmi, net_dissect, compositional, milan or invert",
+        metavar="NAME",
+    ),
+    Option("broden", str, "", "labelled set in Broden's format, for net_dissect and compositional", metavar="DIR"),
+    Option("captions", str, "", "CSV of layer,unit,caption, for milan", metavar="FILE"),
+    Option("captioner", str, "", "a plugged-in captioner, for milan", metavar="NAME"),
+    Option(
+        "map_size", int, 7, "largest side of the activation maps that clients send, where maps are needed", minimum=1
+    ),
     Option("concepts", str, "", "file of words, one a line, optional category; or common-words[:N]; default: ours"),
     Option("projection", str, "umap", "how the words are laid out on the map", metavar="{umap,pca}"),
     Option("placement", str, "barycentric", "how units are placed among the words", metavar="{barycentric,umap}"),
@@ -76,7 +88,7 @@ def serve(values: Mapping[str, Any]) -> None:
 
 def _worker_settings(values: Mapping[str, Any]):
     from cm_server.concepts import load_concepts
-    from cm_server.detectors import make_detector
+    from cm_server.detectors import Given, make_detector
     from cm_server.encoders import make_encoder
     from cm_server.projections import PLACEMENTS, PROJECTIONS, ProjectionError
     from cm_server.worker import WorkerSettings
@@ -87,7 +99,9 @@ def _worker_settings(values: Mapping[str, Any]):
         raise ProjectionError(f"placement {values['placement']!r} is unknown: choose one of {', '.join(PLACEMENTS)}")
     return WorkerSettings(
         encoder=make_encoder(values["encoder"], values["device"] or None),
-        detector=make_detector(values["detector"]),
+        detector=make_detector(
+            values["detector"], Given(values["broden"], values["captions"], values["captioner"], values["map_size"])
+        ),
         concepts=load_concepts(values["concepts"] or None),
         projection=values["projection"],
         placement=values["placement"],

@@ -51,7 +51,7 @@ class Detector(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeLabels:
+class ClassLabels:
     """Class labels that came with a probe set: ``numbers`` int32 ``[N]``, indices into ``names``."""
 
     numbers: np.ndarray
@@ -77,7 +77,7 @@ class ProbeView:
 
     images: np.ndarray
     text: Tensor
-    labels: ProbeLabels | None
+    labels: ClassLabels | None
     encode_text: Callable[[Sequence[str]], Tensor]
     device: str = "cpu"
     progress: Callable[[int, int], None] | None = None
@@ -142,7 +142,7 @@ class LabelledDetector(Protocol):
     @property
     def min_probes(self) -> int: ...
 
-    def concepts(self, labels: ProbeLabels | None) -> ConceptSet | None:
+    def concepts(self, labels: ClassLabels | None) -> ConceptSet | None:
         """The words its similarities are about; None takes the server's concept set.
 
         Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cm_server.concepts import ConceptSet
 from cm_server.core import auroc, significance
-from cm_server.detectors.base import Detection, DetectorError, Examination, ProbeLabels, ProbeView, Responses
+from cm_server.detectors.base import ClassLabels, Detection, DetectorError, Examination, ProbeView, Responses
 
 NULL_UNITS = 512
 
@@ -34,7 +34,7 @@ class Invert:
         """Name and parameters."""
         return f"{self.name} length={self.length} beam={self.beam}"
 
-    def concepts(self, labels: ProbeLabels | None) -> ConceptSet | None:
+    def concepts(self, labels: ClassLabels | None) -> ConceptSet | None:
         """The class names."""
         return None if labels is None else ConceptSet("classes", labels.names, (None,) * len(labels.names))
 

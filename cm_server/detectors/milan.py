@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cm_server.concepts import ConceptSet
 from cm_server.core import ranking
-from cm_server.detectors.base import Detection, Examination, ProbeLabels, ProbeView, Responses
+from cm_server.detectors.base import ClassLabels, Detection, Examination, ProbeView, Responses
 from cm_server.detectors.captions import LONGEST_CAPTION, Captioner
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Milan:
         """Name and captioner."""
         return f"{self.name} {self.captioner.fingerprint}"
 
-    def concepts(self, labels: ProbeLabels | None) -> ConceptSet | None:
+    def concepts(self, labels: ClassLabels | None) -> ConceptSet | None:
         """The server's own words."""
         return None
 

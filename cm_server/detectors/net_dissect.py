@@ -14,7 +14,7 @@ from cm_server.concepts import Broden, ConceptSet
 from cm_server.concepts.broden_masks import find_images, read_masks
 from cm_server.core import formulas, iou
 from cm_server.core.masks import LabelMasks
-from cm_server.detectors.base import Detection, DetectorError, Examination, ProbeLabels, ProbeView, Responses
+from cm_server.detectors.base import ClassLabels, Detection, DetectorError, Examination, ProbeView, Responses
 
 MAP_SIZE = 7
 NULL_UNITS = 128
@@ -57,7 +57,7 @@ class NetDissect:
             lists.update((self.broden.directory / name).read_bytes())
         return f"{self.name} quantile={self.quantile:g} {self.needs} broden={lists.hexdigest()}"
 
-    def concepts(self, labels: ProbeLabels | None) -> ConceptSet:
+    def concepts(self, labels: ClassLabels | None) -> ConceptSet:
         """The set's labels."""
         return self.broden.concepts()
 

@@ -94,7 +94,13 @@ class StoreReader:
             return None
         arrays = read_record(self.directory / "segments", _extent(rows[0]))
         info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
-        return SnapshotInfo(**info), LayerReport(_summary(rows[0]["summary"]), LayerArrays(**arrays))
+        texts = self._descriptions(rows[0]["sequence"], layer)
+        return SnapshotInfo(**info), LayerReport(_summary(rows[0]["summary"]), LayerArrays(**arrays), texts)
+
+    def _descriptions(self, sequence: int, layer: str) -> tuple[str, ...]:
+        table = schema.layer_descriptions
+        rows = self._rows(sa.select(table.c.texts).where(table.c.sequence == sequence, table.c.layer == layer))
+        return tuple(rows[0]["texts"]) if rows else ()
 
     def trail(self, run: str, layer: str, unit: int, until: int | None = None, after: int = 0) -> Trail:
         """One unit through the run, up to and with step ``until``, from snapshots with a sequence above ``after``.
@@ -185,6 +191,14 @@ class StoreReader:
         if not fingerprint.isalnum() or not path.exists():
             return None
         return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def probe_labels(self, fingerprint: str) -> tuple[np.ndarray, tuple[str, ...]] | None:
+        """Class numbers int32 ``[N]`` and names of a probe set; None if it came without."""
+        path = self.directory / "probes" / f"{fingerprint}.labels.npz"
+        if not fingerprint.isalnum() or not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["numbers"], tuple(str(name) for name in stored["names"])
 
     def _rows(self, query: sa.Select) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:

@@ -84,6 +84,14 @@ layer_reports = sa.Table(
 )
 sa.Index("layer_reports_by_run", layer_reports.c.run, layer_reports.c.layer, layer_reports.c.sequence)
 
+layer_descriptions = sa.Table(
+    "layer_descriptions",
+    metadata,
+    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("layer", sa.Text, primary_key=True),
+    sa.Column("texts", sa.JSON, nullable=False),
+)
+
 scalars = sa.Table(
     "scalars",
     metadata,

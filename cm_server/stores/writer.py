@@ -88,6 +88,9 @@ class StoreWriter:
                 connection.execute(
                     sa.insert(schema.layer_reports), row | {"summary": _finite(asdict(layer.summary))} | extent
                 )
+                if layer.descriptions:
+                    told = {"sequence": sequence, "layer": name, "texts": list(layer.descriptions)}
+                    connection.execute(sa.insert(schema.layer_descriptions), told)
         return sequence
 
     def add_scalars(
@@ -150,6 +153,11 @@ class StoreWriter:
         """Stores the probe images, uint8 ``[N, H, W, 3]``, once."""
         with _Atomic(self.directory / "probes" / f"{fingerprint}.npy") as file:
             np.save(file, images)
+
+    def save_probe_labels(self, fingerprint: str, numbers: np.ndarray, names: Sequence[str]) -> None:
+        """Stores a probe set's class labels: int32 ``[N]`` and the classes' names."""
+        with _Atomic(self.directory / "probes" / f"{fingerprint}.labels.npz") as file:
+            np.savez(file, numbers=numbers.astype(np.int32), names=np.asarray(names, dtype=np.str_))
 
 
 def _insert_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
