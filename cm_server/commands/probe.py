@@ -15,6 +15,7 @@ from cm_server.config import ConfigError, Option, default_cache, parser_for, res
 OPTIONS = (
     Option("cache", str, default_cache(), "where packages that are not installed are unpacked", metavar="DIR"),
     Option("offline", bool, False, "use only what is installed or cached: never ask apt"),
+    Option("count", int, 0, "only so many pictures, a fair sample; 0: all", minimum=0),
     Option("json", bool, False, "print the result as JSON"),
 )
 _DESCRIPTION = """Builds about 1,900 labelled pictures (objects, parts, materials, textures, colours, scenes) into OUT,
@@ -46,6 +47,7 @@ def run(arguments: Sequence[str]) -> int:
             show,
             lambda words: print(words, file=sys.stderr),
             not values["offline"],
+            values["count"] or None,
         )
     _tell(built, time.monotonic() - started, values["json"])
     return 0

@@ -75,9 +75,9 @@ def label_words(masks: LabelMasks, stride: int) -> Words:
     found = np.zeros((len(masks.category), len(masks), words), dtype=np.uint64)
     for image in range(len(masks)):
         labels, pixels = masks.of(image)
-        kept = pixels.reshape(-1, *masks.size)[:, ::stride, ::stride].reshape(len(labels), -1)
         if len(labels):
-            found[labels, image] = packed_pixels(kept)
+            kept = pixels.reshape(-1, *masks.size)[:, ::stride, ::stride]
+            found[labels, image] = packed_pixels(kept.reshape(len(labels), -1))
     return found.reshape(len(found), -1)
 
 

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from cm_server.probes.folder import BrodenWriter
@@ -41,6 +42,7 @@ def build_probe_set(
     progress: Progress = lambda done, total: None,
     say: Callable[[str], None] = lambda words: None,
     download: bool = True,
+    count: int | None = None,
 ) -> BuiltSet:
     """Builds the labelled set.
 
@@ -50,23 +52,24 @@ def build_probe_set(
         progress: told (pictures done, pictures in all).
         say: told in words what takes long.
         download: whether apt may be asked for packages that are not installed.
+        count: only so many pictures, a fair sample of all; None takes all.
 
     Raises:
         ProbeBuildError: the folder is in use or cannot be written, or packages are missing.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ProbeBuildError(f"{out} exists and is not empty: name a new folder, or remove it first")
-    sources = find_sources(cache, say, download)
-    plan = make_plan(sources)
+    plan = make_plan(sources := find_sources(cache, say, download))
+    total = min(count or len(plan.draw), len(plan.draw))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as scratch:
             folder = Path(scratch) / "set"
             folder.mkdir()
             writer = BrodenWriter(folder, plan.labels)
-            for done, picture in enumerate(pictures(plan), start=1):
+            for done, picture in enumerate(islice(pictures(plan), total), start=1):
                 writer.add(picture)
-                progress(done, len(plan.draw))
+                progress(done, total)
             writer.finish()
             _write_licences(folder, sources)
             if out.exists():
@@ -75,7 +78,7 @@ def build_probe_set(
     except OSError as error:
         raise ProbeBuildError(f"{out} cannot be written ({error.strerror or error}): choose another folder") from error
     size, digest = digest_of(out)
-    return BuiltSet(out, len(plan.draw), writer.counts, size, digest)
+    return BuiltSet(out, total, writer.counts, size, digest)
 
 
 def digest_of(folder: Path) -> tuple[int, str]:
