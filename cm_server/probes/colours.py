@@ -10,7 +10,7 @@ COLOURS = ("black", "blue", "brown", "gray", "green", "orange", "pink", "purple"
 """Berlin and Kay's basic colour terms, as in Broden."""
 _TYPICAL = {
     "black": ("000000", "1c1a1a", "101828"),
-    "blue": ("0000ff", "1e66c8", "5a9fe0", "14287a", "8ec0f0"),
+    "blue": ("0000ff", "1e66c8", "5a9fe0", "14287a", "8ec0f0", "2040d8", "3c50c0"),
     "brown": ("7a4a21", "5a3214", "9a6a3c", "3c2412"),
     "gray": ("808080", "a8a8a8", "5a5a5a", "c4c4c4"),
     "green": ("00a000", "2f6b2a", "6fbf4b", "124612", "9bd08a", "7a8a2a"),
