@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from cm_client.class_labels import ClassLabels
+
 MAX_BYTES = 256 * 2**20
 MAX_ROWS = 1_000_000
 BATCH_ROWS = 64
@@ -37,11 +39,12 @@ class CaptureItem:
 
 @dataclass(frozen=True, eq=False)
 class ProbeImages:
-    """The probe set as the server sees it: uint8 ``[N, H, W, 3]``, its fingerprint and where it comes from."""
+    """The probe set as the server sees it: uint8 ``[N, H, W, 3]``, its fingerprint, where it comes from, its labels."""
 
     images: np.ndarray
     fingerprint: str
     source: str
+    labels: ClassLabels | None = None
 
 
 class Outbox:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cm_client.class_labels import ClassLabels, class_labels
 from cm_client.errors import ClientError
 from cm_client.outbox import ProbeImages
+from cm_client.protocol import limits
 
 INPUT_LIMIT = 256 * 2**20
 """Bytes of model inputs kept in their own dtype; above, they are kept as float16."""
@@ -27,11 +31,12 @@ class ProbeSet:
 
     Args:
         images: uint8 ``[N, H, W, 3]``, ``[N, H, W, 1]`` or ``[N, H, W]``, an array or a tensor.
-        labels: one a sample, for the user's own use.
+        labels: one a sample: class numbers from 0, or texts. They travel only to a detector that needs them (invert).
         ids: one a sample, for the user's own use.
         transform: uint8 tensor ``[n, H, W, C]`` to what the model's forward takes; deterministic. By default
             ``x / 255`` as ``[n, C, H, W]``.
         source: one sentence: where the images come from.
+        class_names: what the numbers in ``labels`` stand for.
 
     Attributes:
         fingerprint: sha256 (hex) over shape and bytes of the images.
@@ -47,18 +52,61 @@ class ProbeSet:
         ids: Sequence[Any] | None = None,
         transform: Callable[[Tensor], Tensor] | None = None,
         source: str = "given by the user",
+        class_names: Sequence[str] | None = None,
     ) -> None:
         self.images = _checked_images(images)
         for name, values in (("labels", labels), ("ids", ids)):
             if values is not None and len(values) != len(self.images):
                 raise ClientError(f"probe set with {len(self.images)} images and {len(values)} {name}: give one each")
-        self.labels, self.ids = labels, ids
+        self.labels, self.ids, self.class_names = labels, ids, class_names
         self.transform = transform or _scaled
         self.source = source[:500]
         self.fingerprint = digest(self.images)
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | os.PathLike[str],
+        transform: Callable[[Tensor], Tensor] | None = None,
+        size: int = IMAGE_SIDE,
+        limit: int | None = None,
+    ) -> ProbeSet:
+        """Pictures on disk: what `concept-monitor probe build` made, the real Broden, or any folder of pictures.
+
+        Args:
+            folder: a set in Broden's format, or pictures (in sub-folders: these become labels).
+            transform: see the class; pictures come as uint8 ``[n, size, size, 3]``.
+            size: height and width; give what the model takes, up to 512.
+            limit: at most so many pictures.
+
+        Raises:
+            ClientError: there are none, or one cannot be read.
+        """
+        from cm_client.probe_folder import read_folder
+
+        folder = Path(folder)
+        if not 8 <= size <= limits.MAX_IMAGE_SIDE or (limit is not None and limit < 1):
+            raise ClientError(f"size {size}, limit {limit}: give 8 to {limits.MAX_IMAGE_SIDE}, and 1 or more")
+        images, paths, names, numbers = read_folder(folder, size, limit)
+        return cls(images, numbers, paths, transform, f"pictures in {folder.name}", names)
+
+    def classes(self) -> ClassLabels | None:
+        """The labels as they travel; None where there are none, or they are no class labels.
+
+        Raises:
+            ClientError: ``class_names`` were given and the labels do not fit them.
+        """
+        if self.labels is None:
+            return None
+        try:
+            return class_labels(self.labels, self.class_names)
+        except ClientError:
+            if self.class_names is None:
+                return None  # labels for the user's own use may be anything
+            raise
 
     def inputs(self) -> Tensor:
         """All images as the model takes them, on the CPU.
@@ -85,10 +133,19 @@ class FrozenProbes:
     argument: str | None = None
 
 
-def freeze(inputs: Tensor, images: np.ndarray, source: str, argument: str | None = None) -> FrozenProbes:
-    """Images made ready for the wire (three channels, longer side at most 224); the fingerprint covers both."""
+def freeze(
+    inputs: Tensor, images: np.ndarray, source: str, argument: str | None = None, labels: ClassLabels | None = None
+) -> FrozenProbes:
+    """Images made ready for the wire (three channels, longer side at most 224); the fingerprint covers all."""
     small = shrunk(images)
-    return FrozenProbes(inputs, ProbeImages(small, digest(_bytes(inputs), small), source), argument)
+    fingerprint = digest(_bytes(inputs), small, *_label_bytes(labels))
+    return FrozenProbes(inputs, ProbeImages(small, fingerprint, source, labels), argument)
+
+
+def _label_bytes(labels: ClassLabels | None) -> tuple[np.ndarray, ...]:
+    if labels is None:
+        return ()
+    return labels.numbers, np.frombuffer("\0".join(labels.names).encode(), dtype=np.uint8)
 
 
 def _bytes(inputs: Tensor) -> np.ndarray:

@@ -131,7 +131,7 @@ class Recorder:
         if self._plan.probe is not None:
             given = self._plan.probe
             self._begun = (step, time.time())
-            self._begin(freeze(given.inputs(), given.images, given.source), step)
+            self._begin(freeze(given.inputs(), given.images, given.source, labels=given.classes()), step)
             return
         model = self._model()
         if self._begun is None and model is not None:

@@ -39,6 +39,7 @@ def neuron_card(
     return [
         _heading(name, here),
         *_concept(here.unit, words, report),
+        *_description(here.unit, report),
         _top(here.unit, words, report),
         *_images(here.unit, info, report),
         *_journey(trail, words),
@@ -110,6 +111,12 @@ def _concept(unit: int, words: ConceptMap, report: LayerReport) -> list:
         ),
         html.Dl([x for name, value, note in facts for x in _fact(name, value, note)], className="facts"),
     ]
+
+
+def _description(unit: int, report: LayerReport) -> list:
+    """The detector's sentence or formula, where it gives one."""
+    text = report.descriptions[unit] if unit < len(report.descriptions) else ""
+    return [html.P(text, className="description")] if text else []
 
 
 def _fact(name: str, value: str, note: str) -> list:
