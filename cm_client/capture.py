@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cm_client.errors import ClientError
+from cm_client.maps import to_map
 from cm_client.pooling import pool
 
 CHUNK = 128
@@ -102,8 +103,9 @@ def capture(
     channels_last: bool | None = None,
     weights: Weights | None = None,
     chunk: int = CHUNK,
+    maps: tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Pooled outputs of ``layers`` on all ``inputs``.
+    """Pooled outputs of ``layers`` on all ``inputs``, or their maps.
 
     Args:
         model: the unwrapped module.
@@ -114,9 +116,10 @@ def capture(
         channels_last: layout of 4-D outputs, None to look at the shapes.
         weights: see `forward`.
         chunk: images in one forward.
+        maps: largest height and width of maps, for a server that needs them; None pools.
 
     Returns:
-        float32 ``[N, units]`` by layer, in the order of ``layers``.
+        float32 ``[N, units]`` by layer, in the order of ``layers``; or float16 ``[N, units, h, w]``.
 
     Raises:
         ClientError: the pass fails, or a layer gives no row per image.
@@ -125,7 +128,8 @@ def capture(
     seen: dict[str, Tensor] = {}
 
     def keep(layer: str, module: nn.Module, args: Any, output: Any) -> None:
-        seen[layer] = pool(output, how, channels_last).to(torch.float32, copy=True)
+        found = pool(output, how, channels_last).float() if maps is None else to_map(output, maps, channels_last)
+        seen[layer] = found.clone()
 
     with undisturbed(model), _hooked(model, layers, keep):
         for part in inputs.split(chunk):

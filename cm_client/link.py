@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cm_client.class_labels import ClassLabels
 from cm_client.outbox import CaptureItem, Outbox, ProbeImages
 from cm_client.protocol.codec import rows_per_chunk
 from cm_client.protocol.messages import (
@@ -19,6 +20,8 @@ from cm_client.protocol.messages import (
     Heartbeat,
     Hello,
     ProbeChunk,
+    ProbeClasses,
+    ProbeLabels,
     ProbeStart,
     Refuse,
     ScalarAck,
@@ -26,12 +29,18 @@ from cm_client.protocol.messages import (
     Unknown,
     Welcome,
 )
+from cm_client.protocol.needs import Needs, parse_needs
 
 HELLO_EVERY = 1.0
 BATCH_EVERY = 0.2
 HEARTBEAT_EVERY = 2.0
 SILENCE = 10.0
-POOLED = "pooled"
+NO_LABELS = (
+    "the server's detector needs class labels, and the probe set has none: "
+    "pass probe=cm_client.ProbeSet(images, labels=…, class_names=…)"
+)
+NAMES_AT_ONCE = 16
+"""Names of up to 200 characters of up to four bytes: they share a header of 16 KiB."""
 ACCEPTED = ("committed", "duplicate")
 
 
@@ -61,6 +70,7 @@ class Link:
         self.alerts: list[AlertNotice] = []
         self.rejections: list[str] = []
         self.captures_sent = 0
+        self.needs: Needs | None = None
         self._hurried = False
 
     @property
@@ -71,6 +81,8 @@ class Link:
     def set_probes(self, probes: ProbeImages) -> None:
         """The run's probe set is there."""
         self._probes = probes
+        if self._lacks_labels():
+            return
         self._probes_due = self.open and self._known != probes.fingerprint
 
     def finish(self, message: Finish) -> None:
@@ -134,16 +146,26 @@ class Link:
     def _welcomed(self, message: Welcome, now: float) -> None:
         if self.open:
             return
-        if message.needs != POOLED:
+        needs = parse_needs(message.needs)
+        if needs is None:
             self.refused = (
-                f"the server needs {message.needs[:64]!r}, this client sends 'pooled': update concept-monitor"
+                f"the server needs {message.needs[:64]!r}, which this client cannot send: update concept-monitor"
             )
+            return
+        self.needs = needs
+        if self._lacks_labels():
             return
         self.open = self.ever_open = True
         self._known = message.known_probe
         self._outbox.opened(message.credit)
         self._next_batch = self._next_beat = now
         self._probes_due = self._probes is not None and self._probes.fingerprint != self._known
+
+    def _lacks_labels(self) -> bool:
+        if self.needs is None or not self.needs.labels or self._probes is None or self._probes.labels is not None:
+            return False
+        self.refused = NO_LABELS
+        return True
 
     def _timed(self, now: float) -> Any | None:
         if now >= self._next_beat:
@@ -166,7 +188,7 @@ class Link:
     def _next_stream(self) -> Iterator[Any]:
         if self._probes_due and self._probes is not None:
             self._probes_due = False
-            return probe_messages(self._probes)
+            return probe_messages(self._probes, with_labels=self.needs is not None and self.needs.labels)
         item = self._outbox.next_capture()
         if item is None:
             return iter(())
@@ -180,17 +202,28 @@ class Link:
         return self._finish
 
 
-def probe_messages(probes: ProbeImages) -> Iterator[Any]:
-    """A probe set as messages, each within the frame limit."""
+def probe_messages(probes: ProbeImages, with_labels: bool = False) -> Iterator[Any]:
+    """A probe set as messages, each within the frame limit; its labels only to a server that asked for them."""
     count, height, width = probes.images.shape[:3]
-    yield ProbeStart(probes.fingerprint, count, height, width, probes.source)
+    labels = probes.labels if with_labels else None
+    classes = len(labels.names) if labels else 0
+    yield ProbeStart(probes.fingerprint, count, height, width, probes.source, classes)
+    if labels is not None:
+        yield from _label_messages(probes.fingerprint, labels)
     for start, part in _chunks(probes.images):
         yield ProbeChunk(probes.fingerprint, start, part)
 
 
+def _label_messages(fingerprint: str, labels: ClassLabels) -> Iterator[Any]:
+    for start, part in _chunks(labels.numbers[:, None]):
+        yield ProbeLabels(fingerprint, start, part[:, 0])
+    for start in range(0, len(labels.names), NAMES_AT_ONCE):
+        yield ProbeClasses(fingerprint, start, list(labels.names[start : start + NAMES_AT_ONCE]))
+
+
 def capture_messages(item: CaptureItem) -> Iterator[Any]:
     """A capture as messages, each within the frame limit."""
-    layers = [[name, array.shape[1]] for name, array in item.layers.items()]
+    layers = [[name, *array.shape[1:]] for name, array in item.layers.items()]
     probes = len(next(iter(item.layers.values())))
     yield CaptureStart(item.number, item.step, item.time, item.fingerprint, probes, layers)
     for index, array in enumerate(item.layers.values()):

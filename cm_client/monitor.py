@@ -69,7 +69,10 @@ class Monitor:
         inner = unwrapped(model)
         self._owner = weakref.ref(inner, self._model_gone)
         self._transport = Transport(server, self.run, hello, self.stats, self._refused)
-        self._recorder = Recorder(inner, plan, self._transport.set_probes, self._transport.add_capture)
+        link = self._transport.link
+        self._recorder = Recorder(
+            inner, plan, self._transport.set_probes, self._transport.add_capture, lambda: link.needs
+        )
         self._quiet = False
         live.add(self)
         self._hook.attach(model)

@@ -121,6 +121,29 @@ class ProbeSet:
         return smaller(inputs)
 
 
+def probe_set(
+    given: ProbeSet | str | os.PathLike[str] | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> ProbeSet | None:
+    """What ``watch(probe=…)`` was given, as a probe set.
+
+    Args:
+        given: a probe set as it is, or a folder for `ProbeSet.from_folder`.
+        mean: per channel, in 0..1 units; with ``std`` it normalises a folder's pictures.
+        std: see ``mean``.
+
+    Raises:
+        ClientError: it is neither, or the folder has no pictures.
+    """
+    if given is None or isinstance(given, ProbeSet):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        raise ClientError(f"probe of type {type(given).__name__}: give a ProbeSet, or a folder of pictures")
+    if mean is None or std is None:
+        return ProbeSet.from_folder(given)
+    shift, scale = (torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1) for values in (mean, std))
+    return ProbeSet.from_folder(given, lambda images: (_scaled(images) - shift) / scale)
+
+
 @dataclass(frozen=True)
 class FrozenProbes:
     """What a run is probed with: the model's ``inputs`` ``[N, …]`` on the CPU and, row by row, what they ``show``.

@@ -19,9 +19,24 @@ from cm_client.errors import ClientError
 from cm_client.outbox import CaptureItem, ProbeImages
 from cm_client.probe import FrozenProbes, ProbeSet, freeze
 from cm_client.protocol import limits
+from cm_client.protocol.needs import Needs
 from cm_client.schedule import Schedule
 
 LOG = logging.getLogger("cm_client")
+
+
+RETAKE_SECONDS = 30.0
+"""How long the first capture's weights are kept for a server that has not answered yet."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Retake:
+    """The first capture, taken before the server said what it needs: its weights are kept until ``until``."""
+
+    step: int
+    time: float
+    weights: dict[str, Tensor]
+    until: float
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Recorder:
         plan: what to record.
         probes_ready: takes the probe set's images.
         captured: takes a capture.
+        needs: what the server wants captures to carry; None until it has said so.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class Recorder:
         plan: Plan,
         probes_ready: Callable[[ProbeImages], None],
         captured: Callable[[CaptureItem], None],
+        needs: Callable[[], Needs | None] = lambda: None,
     ) -> None:
         self.layers = list(plan.layers) if plan.layers is not None else None
         self.captures = 0
@@ -68,7 +85,8 @@ class Recorder:
         self._model = weakref.ref(model)
         self._plan = plan
         self._channels_last = plan.channels_last
-        self._probes_ready, self._captured = probes_ready, captured
+        self._probes_ready, self._captured, self._needs = probes_ready, captured, needs
+        self._retake: _Retake | None = None
         self._probes: FrozenProbes | None = None
         self._weights: dict[str, Tensor] | None = None
         self._begun: tuple[int, float] | None = None
@@ -99,6 +117,8 @@ class Recorder:
         """
         step = self.step
         self._forwards += 1
+        if self._retake is not None:
+            self._settle(self._retake)
         if self._probes is None:
             self._gather(step, args, kwargs)
         if self._probes is not None and self._plan.schedule.due(step, time.perf_counter()):
@@ -124,6 +144,8 @@ class Recorder:
                 )
                 return
             self._begin(self._plan.collector.finish(), self.step)
+        if self._retake is not None:
+            self._settle(self._retake)
         if self._last_step != self.step:
             self._take(self.step, time.time())
 
@@ -160,16 +182,37 @@ class Recorder:
         step, at = self._begun
         if self._weights is not None or self._plan.probe is not None:
             self._take(step, at, self._weights)
+            self._remember(model, step, at)
         self._weights = None
         # What was due while the probe set grew is over; what is due from this step on is not.
         self._plan.schedule.captured(max(step, now - 1), time.perf_counter(), self.capture_seconds)
+
+    def _remember(self, model: nn.Module, step: int, at: float) -> None:
+        """Keep the first capture's weights while the server has not said what captures must carry."""
+        if self._needs() is None:
+            weights = self._weights if self._weights is not None else weights_copy(model)
+            if weights is not None:
+                self._retake = _Retake(step, at, weights, time.perf_counter() + RETAKE_SECONDS)
+
+    def _settle(self, retake: _Retake) -> None:
+        """Take the first capture again where the server, just heard of, needs maps; let the weights go where it does
+        not, or is not heard of for long."""
+        needs = self._needs()
+        if needs is not None or time.perf_counter() > retake.until:
+            self._retake = None
+        if needs is not None and needs.maps is not None:
+            last = self._last_step
+            self._take(retake.step, retake.time, retake.weights)
+            self._last_step = max(last, retake.step)
 
     def _take(self, step: int, at: float, weights: dict[str, Tensor] | None = None) -> None:
         model, probes = self._model(), self._probes
         if model is None or probes is None or self.layers is None:
             return
         started = time.perf_counter()
+        needs = self._needs()
         options: dict[str, Any] = {"argument": probes.argument, "how": self._plan.how, "weights": weights}
+        options["maps"] = needs.maps if needs is not None else None
         found = capture(model, self.layers, probes.inputs, channels_last=self._channels_last, **options)
         self._check(found, step)
         self._captured(CaptureItem(self.captures, step, at, probes.shown.fingerprint, found))
@@ -184,6 +227,11 @@ class Recorder:
             if values.shape[1] > limits.MAX_UNITS:
                 raise ClientError(
                     f"layer {layer!r} has {values.shape[1]} units: {limits.MAX_UNITS} are allowed; leave it out"
+                )
+            if values[0].nbytes > limits.MAX_FRAME:
+                raise ClientError(
+                    f"layer {layer!r} has maps of {values[0].nbytes} bytes an image: {limits.MAX_FRAME} are allowed; "
+                    "leave it out of layers=[…], or start the server with a smaller --map-size"
                 )
             if not self._warned_nan and not np.isfinite(values).all():
                 self._warned_nan = True

@@ -23,7 +23,7 @@ from cm_client.errors import ClientError
 from cm_client.hooks import unwrapped
 from cm_client.monitor import Monitor, live
 from cm_client.pooling import POOLS
-from cm_client.probe import ProbeSet
+from cm_client.probe import ProbeSet, probe_set
 from cm_client.protocol import limits
 from cm_client.protocol.messages import Hello
 from cm_client.recorder import Plan
@@ -41,7 +41,7 @@ def watch(
     *,
     server: str | None = None,
     layers: Sequence[str] | None = None,
-    probe: ProbeSet | None = None,
+    probe: ProbeSet | str | os.PathLike[str] | None = None,
     every: int | Callable[[int], bool] | None = None,
     run: str | None = None,
     name: str | None = None,
@@ -64,7 +64,8 @@ def watch(
         model: what the training loop calls: the compiled or wrapped model where there is one.
         server: ZeroMQ address (CM_SERVER; default tcp://127.0.0.1:7801).
         layers: module paths; by default the outputs of the last four stages.
-        probe: a probe set of your own.
+        probe: a probe set of your own, or a folder of pictures (`ProbeSet.from_folder`, normalised by ``mean`` and
+            ``std`` where given).
         every: steps between captures, or a function of the step (CM_EVERY); by default as often as 1 % of the wall
             time allows.
         run: id of the run (CM_RUN); by default from date and time.
@@ -93,7 +94,14 @@ def watch(
         if pool not in POOLS:
             raise ClientError(f"pool {pool!r}: choose 'mean' or 'max'")
         collector = Collector(told.probe_size, mean, std, unnormalize)
-        plan = Plan(_known_layers(model, layers), probe, pool, channels_last, make_schedule(told.every), collector)
+        plan = Plan(
+            _known_layers(model, layers),
+            probe_set(probe, mean, std),
+            pool,
+            channels_last,
+            make_schedule(told.every),
+            collector,
+        )
         return _started(model, plan, _distinct(told, run), plain_config(config))
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
