@@ -133,6 +133,8 @@ class Service:
         self._reader.close()
         self._publisher.close()
         self._context.destroy(linger=200)
+        self._waker.close()
+        self._wakeable.close()
         return ended
 
     def _router(self) -> zmq.Socket:
