@@ -25,6 +25,8 @@ class WireServer:
         self.port = 0
         self.refusal = ""
         self.known_probe = ""
+        self.needs = "pooled"
+        self.silent = False
         self.envelopes: list[Envelope] = []
         self.identity = b""
         self._sessions: set[tuple[str, str]] = set()
@@ -68,7 +70,7 @@ class WireServer:
         """Captures that came whole."""
         whole = {}
         for start in self.of(m.CaptureStart):
-            arrays = [np.full((start.probes, units), np.nan, np.float32) for _, units in start.layers]
+            arrays = [np.full((start.probes, *shape), np.nan, np.float32) for _, *shape in start.layers]
             rows = [0] * len(arrays)
             for chunk in self.of(m.CaptureChunk):
                 if chunk.capture == start.capture:
@@ -105,8 +107,9 @@ class WireServer:
         if isinstance(message, m.Hello):
             self.envelopes.append(envelope)
             self._sessions.add(session)
-            answer = m.Welcome("test", self.credit, self.known_probe, "pooled", 2)
-            self._reply(router, envelope, m.Refuse(self.refusal) if self.refusal else answer)
+            answer = m.Welcome("test", self.credit, self.known_probe, self.needs, 2)
+            if not self.silent:
+                self._reply(router, envelope, m.Refuse(self.refusal) if self.refusal else answer)
         elif session not in self._sessions:
             self._reply(router, envelope, m.Unknown())
         else:

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cm_client.protocol import limits
-from cm_client.protocol.messages import CaptureChunk, CaptureStart, ProbeChunk, ProbeStart
+from cm_client.protocol.messages import (
+    CaptureChunk,
+    CaptureStart,
+    ProbeChunk,
+    ProbeClasses,
+    ProbeLabels,
+    ProbeStart,
+)
+from cm_client.protocol.needs import Needs
 from cm_server.core.assembly import AssemblyError, CaptureAssembly, ProbeAssembly
 
 
@@ -80,3 +88,69 @@ def test_probe_images_are_put_together_and_strangers_refused() -> None:
             ProbeAssembly(bad)
     with pytest.raises(AssemblyError, match="send smaller images"):
         ProbeAssembly(ProbeStart("ff", limits.MAX_PROBES, 512, 512, ""))
+
+
+def test_maps_come_back_and_are_pooled_on_request() -> None:
+    maps = np.random.default_rng(0).random((4, 3, 2, 5)).astype(np.float16)
+    start = CaptureStart(1, 5, 0.0, "abc", 4, [["a", 3, 2, 5]])
+    assembly = CaptureAssembly(start)
+    assert assembly.nbytes == maps.nbytes
+    assert assembly.put(CaptureChunk(1, 0, 2, maps[2:])) is None
+    capture = assembly.put(CaptureChunk(1, 0, 0, maps[:2]))
+    assert capture is not None
+    assert capture.layers == [("a", 3)]
+    np.testing.assert_array_equal(capture.maps["a"], maps)
+    pooled = capture.pooled(keep_maps=False)
+    np.testing.assert_allclose(pooled.activations["a"], maps.astype(np.float64).mean(axis=(2, 3)), atol=1e-6)
+    assert pooled.maps == {}
+    assert capture.pooled(keep_maps=True).maps.keys() == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "needs", "words"),
+    [
+        ([["a", 3]], Needs(), ""),
+        ([["a", 3, 7, 7]], Needs(), ""),
+        ([["a", 3, 7, 7], ["b", 2, 1, 1]], Needs((7, 7)), ""),
+        ([["a", 3]], Needs((7, 7)), "pooled values"),
+        ([["a", 3, 14, 7]], Needs((7, 7)), "14x7"),
+    ],
+)
+def test_whether_a_capture_carries_what_is_needed(layers: list, needs: Needs, words: str) -> None:
+    reason = CaptureAssembly(CaptureStart(1, 5, 0.0, "abc", 4, layers)).lacks(needs)
+    assert words in reason
+    assert bool(reason) == bool(words)
+
+
+def test_maps_that_are_none_are_refused() -> None:
+    for layers in ([["a", 3, 7]], [["a", 3, 0, 7]], [["a", 3, 65, 7]], [["a", 3, 7, 7], ["b", 3]], [["a", 3, 7.0, 7]]):
+        with pytest.raises(AssemblyError):
+            CaptureAssembly(CaptureStart(1, 5, 0.0, "abc", 4, layers))
+    with pytest.raises(AssemblyError, match="bytes"):
+        CaptureAssembly(CaptureStart(1, 5, 0.0, "abc", 60_000, [["a", 2048, 7, 7]]))
+    with pytest.raises(AssemblyError, match="do not fit"):
+        CaptureAssembly(CaptureStart(1, 5, 0.0, "abc", 4, [["a", 3, 1, 1]])).put(
+            CaptureChunk(1, 0, 0, np.zeros((4, 3), np.float32))
+        )
+
+
+def test_a_probe_set_with_labels_is_whole_once_all_is_there() -> None:
+    images = np.zeros((3, 4, 4, 3), np.uint8)
+    assembly = ProbeAssembly(ProbeStart("ab", 3, 4, 4, "", classes=2))
+    assert assembly.put(ProbeChunk("ab", 0, images)) is None
+    assert assembly.put(ProbeClasses("ab", 1, ["b"])) is None
+    assert assembly.put(ProbeLabels("ab", 0, np.array([1, 0, 1], np.int32))) is None
+    assert assembly.put(ProbeClasses("ab", 0, [" a  c "])) is not None
+    numbers, names = assembly.labels
+    assert (numbers.tolist(), names) == ([1, 0, 1], ("a c", "b"))
+    for part, words in (
+        (ProbeLabels("ab", 0, np.array([2], np.int32)), "outside of 0 to 1"),
+        (ProbeLabels("ab", 2, np.array([0, 0], np.int32)), "do not fit"),
+        (ProbeClasses("ab", 1, ["b", "c"]), "class names 1 to 3 of 2"),
+        (ProbeClasses("ab", 0, [""]), "one text each"),
+        (ProbeClasses("cd", 0, ["a"]), "announced was another"),
+    ):
+        with pytest.raises(AssemblyError, match=words):
+            assembly.put(part)
+    with pytest.raises(AssemblyError, match="not announced"):
+        ProbeAssembly(ProbeStart("ab", 3, 4, 4, "")).put(ProbeLabels("ab", 0, np.array([0], np.int32)))
