@@ -72,6 +72,7 @@ class Ingest:
         on_finish: Callable[[str, int], None],
     ) -> None:
         self._counter = Counter(writer, reader, worker, publisher, detector, send)
+        _ = self._counter.needs  # a detector that asks for what no client sends shows at the start
         self._on_finish = on_finish
         self._probes = ProbeIntake(self._counter)
         captures, figures = CaptureIntake(self._counter), FigureIntake(self._counter)

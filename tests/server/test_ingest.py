@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,14 @@ import zmq
 
 from cm_client.protocol import encode
 from cm_client.protocol.messages import (
+    CaptureAck,
     CaptureStart,
     Heartbeat,
     Hello,
     Pong,
+    ProbeChunk,
+    ProbeClasses,
+    ProbeLabels,
     ProbeStart,
     Refuse,
     ScalarAck,
@@ -25,8 +30,10 @@ from cm_client.protocol.messages import (
     Welcome,
 )
 from cm_server.cache import ArrayCache
+from cm_server.capture_intake import CaptureIntake
 from cm_server.concepts import load_concepts
-from cm_server.detectors import make_detector
+from cm_server.detectors import DetectorError, make_detector
+from cm_server.detectors.clip_dissect import CosCubed
 from cm_server.encoders import make_encoder
 from cm_server.events import EventPublisher
 from cm_server.ingest import Ingest
@@ -102,6 +109,33 @@ def test_a_probe_set_beyond_the_limits_is_refused_and_named(desk: Desk) -> None:
     assert "31 images" in desk.sent[0].reason
     assert desk.say(ProbeStart("ff", 64, 8, 10_000, "test")) == [Refuse]
     assert "image width: 10000" in desk.sent[0].reason
+
+
+def test_a_detector_that_needs_maps_and_labels_says_so_and_takes_nothing_else(desk: Desk, tmp_path: Path) -> None:
+    counter = desk.ingest._counter
+    needy = dataclasses.replace(CosCubed(), needs="maps:7x7,labels")
+    desk.ingest._counter = desk.ingest._probes._counter = dataclasses.replace(counter, detector=needy)
+    desk.ingest._handlers[CaptureStart] = CaptureIntake(desk.ingest._counter).start
+    desk.say(HELLO)
+    assert desk.sent[0].needs == "maps:7x7,labels"
+    assert desk.say(ProbeStart("ff", 32, 2, 2, "test")) == [Refuse]
+    assert "needs class labels" in desk.sent[0].reason
+    desk.say(ProbeStart("ff", 32, 2, 2, "test", classes=2))
+    desk.say(ProbeClasses("ff", 0, ["cat", "dog"]))
+    desk.say(ProbeLabels("ff", 0, np.arange(32, dtype=np.int32) % 2))
+    desk.say(ProbeChunk("ff", 0, np.zeros((32, 2, 2, 3), dtype=np.uint8)))
+    numbers, names = desk.reader.probe_labels("ff")
+    assert (numbers.tolist(), names) == ([0, 1] * 16, ("cat", "dog"))
+    assert desk.say(CaptureStart(0, 7, 0.0, "ff", 32, [["layer", 4]])) == [CaptureAck]
+    assert "pooled values, taken before" in desk.sent[0].outcome
+    assert [gap.step for gap in desk.reader.gaps("r")] == [7]
+    assert desk.say(CaptureStart(1, 8, 0.0, "ff", 32, [["layer", 4, 7, 7]])) == []
+
+
+def test_needs_that_no_client_knows_are_named_at_once(desk: Desk) -> None:
+    needy = dataclasses.replace(CosCubed(), needs="gradients")
+    with pytest.raises(DetectorError, match="needs 'gradients': pooled or maps:HxW"):
+        _ = dataclasses.replace(desk.ingest._counter, detector=needy).needs
 
 
 def test_a_run_that_falls_silent_is_lost_until_it_speaks_again(desk: Desk) -> None:
