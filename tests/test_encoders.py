@@ -265,7 +265,7 @@ def test_bad_images_and_words_are_refused_in_one_line(spec: str, conse: ConseEnc
 
 
 def test_unknown_encoder_and_device_list_the_valid_ones() -> None:
-    with pytest.raises(EncoderError, match="unknown encoder 'clap'; use one of auto, conse, planted, open_clip:"):
+    with pytest.raises(EncoderError, match="unknown encoder 'clap'; use one of auto, conse, planted, none, open_clip:"):
         make_encoder("clap")
     with pytest.raises(EncoderError, match="device 'gpu' is no torch device"):
         default_device("gpu")

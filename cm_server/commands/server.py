@@ -13,7 +13,9 @@ from typing import Any
 from cm_server.config import DEFAULT_EVENTS, DEFAULT_INGEST, Option, default_cache, default_store, parser_for, resolve
 
 ANALYSIS = (
-    Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
+    Option(
+        "encoder", str, "auto", "auto | conse | planted | none | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"
+    ),
     Option(
         "detector",
         str,
@@ -88,8 +90,8 @@ def serve(values: Mapping[str, Any]) -> None:
 
 def _worker_settings(values: Mapping[str, Any]):
     from cm_server.concepts import load_concepts
-    from cm_server.detectors import Given, make_detector
-    from cm_server.encoders import make_encoder
+    from cm_server.detectors import Given, LabelledDetector, make_detector
+    from cm_server.encoders import EncoderError, make_encoder, make_text_encoder
     from cm_server.projections import PLACEMENTS, PROJECTIONS, ProjectionError
     from cm_server.worker import WorkerSettings
 
@@ -97,11 +99,17 @@ def _worker_settings(values: Mapping[str, Any]):
         raise ProjectionError(f"projection {values['projection']!r} is unknown: choose one of {', '.join(PROJECTIONS)}")
     if values["placement"] not in PLACEMENTS:
         raise ProjectionError(f"placement {values['placement']!r} is unknown: choose one of {', '.join(PLACEMENTS)}")
+    given = Given(values["broden"], values["captions"], values["captioner"], values["map_size"])
+    detector = make_detector(values["detector"], given)
+    words_only = isinstance(detector, LabelledDetector) and not detector.needs_encoder
+    encoder = (make_text_encoder if words_only else make_encoder)(values["encoder"], values["device"] or None)
+    if encoder.name == "none" and not words_only:
+        raise EncoderError(
+            f"encoder none knows no meaning, and detector {detector.name} needs it: give --encoder conse"
+        )
     return WorkerSettings(
-        encoder=make_encoder(values["encoder"], values["device"] or None),
-        detector=make_detector(
-            values["detector"], Given(values["broden"], values["captions"], values["captioner"], values["map_size"])
-        ),
+        encoder=encoder,
+        detector=detector,
         concepts=load_concepts(values["concepts"] or None),
         projection=values["projection"],
         placement=values["placement"],

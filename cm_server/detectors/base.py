@@ -131,7 +131,11 @@ class Detection(Protocol):
 
 @runtime_checkable
 class LabelledDetector(Protocol):
-    """A detector that may bring its own concepts and needs no image embeddings; the other members as in `Detector`."""
+    """A detector that may bring its own concepts and needs no image embeddings; the other members as in `Detector`.
+
+    Attributes:
+        needs_encoder: whether its similarities come from the encoder's text side; else words need only be told apart.
+    """
 
     @property
     def name(self) -> str: ...
@@ -141,6 +145,8 @@ class LabelledDetector(Protocol):
     def needs(self) -> str: ...
     @property
     def min_probes(self) -> int: ...
+    @property
+    def needs_encoder(self) -> bool: ...
 
     def concepts(self, labels: ClassLabels | None) -> ConceptSet | None:
         """The words its similarities are about; None takes the server's concept set.

@@ -28,6 +28,7 @@ class Invert:
     name: str = "invert"
     needs: str = "pooled,labels"
     min_probes: int = 32
+    needs_encoder: bool = False
 
     @property
     def fingerprint(self) -> str:

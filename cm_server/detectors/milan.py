@@ -28,6 +28,7 @@ class Milan:
     name: str = "milan"
     needs: str = "pooled"
     min_probes: int = 1
+    needs_encoder: bool = True
 
     @property
     def fingerprint(self) -> str:

@@ -39,6 +39,7 @@ class NetDissect:
     quantile: float = iou.QUANTILE
     name: str = "net_dissect"
     min_probes: int = 32
+    needs_encoder: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.map_size <= 64:

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_OPEN_CLIP = "open_clip:ViT-B-32/laion2b_s34b_b79k"
 ENTRY_POINT_GROUP = "concept_monitor.encoders"
-VALID = "auto, conse, planted, open_clip:<model>/<pretrained tag or checkpoint path>"
+VALID = "auto, conse, planted, none, open_clip:<model>/<pretrained tag or checkpoint path>"
 
 
 def make_encoder(spec: str = "auto", device: str | None = None) -> Encoder:
@@ -38,6 +38,21 @@ def make_encoder(spec: str = "auto", device: str | None = None) -> Encoder:
         plug_ins = "".join(f", {point.name}" for point in entry_points(group=ENTRY_POINT_GROUP))
         raise EncoderError(f"unknown encoder {spec!r}; use one of {VALID}{plug_ins}")
     return factory(device)
+
+
+def make_text_encoder(spec: str = "auto", device: str | None = None) -> Encoder:
+    """As `make_encoder`, for detectors that only need words placed: where ``auto`` finds nothing it is ``none``.
+
+    Raises:
+        EncoderError: see `make_encoder`.
+    """
+    try:
+        return make_encoder(spec, device)
+    except EncoderError as reason:
+        if spec != "auto":
+            raise
+        log.warning("no encoder here, so every word is a direction of its own (encoder none): %s", reason)
+        return make_encoder("none")
 
 
 def _auto(device: str | None) -> Encoder:
@@ -75,6 +90,12 @@ def _planted(device: str | None) -> Encoder:
     return PlantedEncoder()
 
 
+def _none(device: str | None) -> Encoder:
+    from cm_server.encoders.directions import WordDirections
+
+    return WordDirections()
+
+
 def _plug_in(spec: str) -> Callable[[str | None], Encoder] | None:
     """Return the factory that an installed package registers under this name; None if none does."""
     for point in entry_points(group=ENTRY_POINT_GROUP, name=spec):
@@ -82,4 +103,8 @@ def _plug_in(spec: str) -> Callable[[str | None], Encoder] | None:
     return None
 
 
-_BUILT_IN: dict[str, Callable[[str | None], Encoder]] = {"conse": _conse, "planted": _planted}
+_BUILT_IN: dict[str, Callable[[str | None], Encoder]] = {
+    "conse": _conse,
+    "planted": _planted,
+    "none": _none,
+}

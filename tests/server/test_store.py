@@ -50,6 +50,17 @@ def store(tmp_path: Path):
     writer.close()
 
 
+def test_descriptions_come_back_with_their_layer_and_are_not_stored_where_there_are_none(store: StoreWriter) -> None:
+    plain = _report(0, 0)
+    told = replace(_report(1, 10), layers={"layer4": replace(plain.layers["layer4"], descriptions=("a dog", "") * 3)})
+    for report in (plain, told):
+        store.commit_snapshot(report)
+    reader = StoreReader(store.directory)
+    assert reader.report("r", "layer4", step=0)[1].descriptions == ()
+    assert reader.report("r", "layer4")[1].descriptions == ("a dog", "") * 3
+    reader.close()
+
+
 def test_a_report_comes_back_as_it_was(store: StoreWriter) -> None:
     reports = [_report(i, i * 10) for i in range(4)]
     sequences = [store.commit_snapshot(report) for report in reports]
