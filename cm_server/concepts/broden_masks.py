@@ -15,6 +15,8 @@ Progress = Callable[[int, int], None]
 _THUMB = 8
 _TOLERANCE = 3.0
 """Mean difference in grey levels at which two thumbnails still show one picture: decoders differ by less."""
+_FAR, _CLEARLY = 15.0, 0.5
+"""A picture scaled on another way may differ by more, but then it is clearly nearer than any other."""
 _LONGEST_SIDE = 4096
 _BLOCK = 512
 
@@ -100,25 +102,33 @@ def find_images(
     """
     mine = _array_thumbnails(shown)
     theirs = _file_thumbnails(broden, progress)
-    best, gap = np.zeros(len(mine), dtype=np.int64), np.full(len(mine), np.inf, dtype=np.float32)
-    for start in range(0, len(theirs), _BLOCK):
-        block = theirs[start : start + _BLOCK]
-        for row, thumb in enumerate(mine):
-            differences = np.abs(block - thumb).mean(axis=1)
-            nearest = int(differences.argmin())
-            if differences[nearest] < gap[row]:
-                best[row], gap[row] = start + nearest, differences[nearest]
+    best, gap, second = _nearest(mine, theirs)
     # Two files may show one picture: where the set came whole and in order, its own row is the right one of them.
     in_order = np.arange(min(len(mine), len(theirs)))
     own = np.abs(mine[in_order] - theirs[in_order]).mean(axis=1) <= gap[in_order] + 1.0
     best[in_order[own]] = in_order[own]
-    strangers = int((gap > _TOLERANCE).sum())
+    strangers = int(((gap > _TOLERANCE) & ((gap > _FAR) | (gap > _CLEARLY * second))).sum())
     if strangers:
         raise ConceptFileError(
             f"{strangers} of {len(mine)} probe images are not in the set {broden.directory}: watch with "
             f"probe={str(broden.directory)!r} (or ProbeSet.from_folder of it), so that the labels fit the images"
         )
     return tuple(broden.images[i] for i in best), gap
+
+
+def _nearest(mine: np.ndarray, theirs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of ``theirs`` is nearest to each of ``mine``, how near, and how near the second nearest is."""
+    best = np.zeros(len(mine), dtype=np.int64)
+    two = np.full((len(mine), 2), np.inf, dtype=np.float32)
+    for start in range(0, len(theirs), _BLOCK):
+        block = theirs[start : start + _BLOCK]
+        for row, thumb in enumerate(mine):
+            differences = np.abs(block - thumb).mean(axis=1)
+            nearest = int(differences.argmin())
+            if differences[nearest] < two[row, 0]:
+                best[row] = start + nearest
+            two[row] = np.sort(np.concatenate([two[row], np.partition(differences, min(1, len(block) - 1))[:2]]))[:2]
+    return best, two[:, 0], two[:, 1]
 
 
 def _array_thumbnails(images: np.ndarray) -> np.ndarray:
