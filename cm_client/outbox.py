@@ -26,6 +26,8 @@ MAX_BYTES = 256 * 2**20
 MAX_DROPPED = 10_000
 """Drops told one by one; more are only counted."""
 BATCH_DROPS = 64
+OVERHEAD = 4096
+"""Bytes that a capture takes on the shelf beside its arrays, about."""
 NO_ROOM = "the client's buffer was full"
 SHELF_FULL = "the client's spool was full"
 DAMAGED = "it could not be read back from the client's spool"
@@ -168,7 +170,7 @@ class Outbox:
             self._first = item.number
         shelved = (
             self._shelf is not None
-            and self._make_room(item.nbytes)
+            and self._make_room(item.nbytes + OVERHEAD)
             and self._shelf.keep_capture(item.number, item.step, item.messages())
         )
         self._captures[item.number] = _Kept(item.number, item.step, item.nbytes, None if shelved else item)

@@ -56,7 +56,7 @@ def is_whole(path: Path) -> bool:
     """Whether every record of a whole file is as it was written."""
     count = 0
     with suppress(OSError), path.open("rb") as file:
-        while (frames := _next(file)) is not None:
+        while (frames := _next(file, count)) is not None:
             if not frames:
                 return True
             count += 1
@@ -136,14 +136,14 @@ def _parts(frames: list[Any]) -> list[Any]:
     return [_LENGTHS.pack(len(header), len(array), zlib.crc32(array, zlib.crc32(header))), header, array]
 
 
-def _next(file: BinaryIO) -> list[bytes] | None:
-    """The next record's frames; an empty list at a right end mark, None where it is torn, damaged or over."""
+def _next(file: BinaryIO, count: int = -1) -> list[bytes] | None:
+    """The next record's frames, None where it is torn, damaged or over; an empty list at the end mark of ``count``."""
     lengths = file.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
         return None
     header, array, check = _LENGTHS.unpack(lengths)
     if header == 0:
-        return [] if array == 0 and not file.read(1) else None
+        return [] if (array, check) == (0, count) and not file.read(1) else None
     if header > limits.MAX_HEADER or array > limits.MAX_FRAME:
         return None
     frames = [file.read(header), file.read(array)] if array else [file.read(header)]

@@ -39,7 +39,8 @@ LOG = logging.getLogger("cm_client")
 DEFAULT_BYTES = 2 * 2**30
 RESERVE = 2**30
 """Bytes (or a twentieth of the disk, where that is less) that a spool leaves free for the training's own files."""
-SEGMENT_BYTES = 256 * 1024
+SEGMENT_BYTES = 128 * 1024
+ROWS_AT_ONCE = 1000
 LOOK_AGAIN = 30.0
 """Seconds after which the other directories' sizes are looked at again."""
 _CAPTURE = re.compile(r"capture-(\d+)-(\d+)\.(cms|part)")
@@ -121,12 +122,21 @@ class Spool:
         if now - self._looked > LOOK_AGAIN:
             self._others, self._looked = _size(root, self.directory), now
         if self._others + self.nbytes + nbytes > self._max_bytes:
+            others = f", {self._others} of them of other processes" if self._others else ""
+            self._warn(f"is full ({self._max_bytes} bytes{others}): the oldest captures go; give CM_SPOOL_BYTES more")
             return False
         with suppress(OSError):
             disk = os.statvfs(root)
             total, free = disk.f_frsize * disk.f_blocks, disk.f_frsize * disk.f_bavail
-            return not total or free - nbytes >= min(RESERVE, total // 20)
+            if not total or free - nbytes >= min(RESERVE, total // 20):
+                return True
+            self._warn(f"has {free} bytes of its disk left: what is not yet sent is kept in memory only; make room")
         return False
+
+    def _warn(self, what: str) -> None:
+        if not self._warned:
+            self._warned = True
+            LOG.warning("the spool %s %s; training goes on", self.directory, what)
 
     def keep_capture(self, number: int, step: int, messages: Iterable[Any]) -> bool:
         """See `Shelf`."""
@@ -167,7 +177,7 @@ class Spool:
             if segment.last > after:
                 found = [row for batch in read_log(segment.log.path)[0] for row in batch.rows if row[0] > after]
                 if found:
-                    return found
+                    return found[:ROWS_AT_ONCE]
         return []
 
     def forget_rows(self, number: int) -> None:
@@ -265,14 +275,8 @@ class Spool:
         try:
             result = work()
         except OSError as error:
-            if not self._warned:
-                self._warned = True
-                LOG.warning(
-                    "the spool %s cannot be written (%s); training goes on, and what is not yet sent is kept in memory "
-                    "only; make room, or set CM_SPOOL to another folder or to off",
-                    self.directory,
-                    error.strerror or error,
-                )
+            cure = "what is not yet sent is kept in memory only; make room, or set CM_SPOOL to another folder or to off"
+            self._warn(f"cannot be written ({error.strerror or error}): {cure}")
             return None
         return True if result is None else result
 
