@@ -36,8 +36,8 @@ DAMAGED = "it could not be read back from the client's spool"
 class Shelf(Protocol):
     """Where un-acked things outlive the process. A method that cannot do its work says so and raises nothing."""
 
-    def room(self, nbytes: int) -> bool:
-        """Whether the size cap leaves room for so much more."""
+    def room(self, nbytes: int, rows: bool = False) -> bool:
+        """Whether the size cap leaves room for so much more; a part of it is for scalar rows alone."""
         ...
 
     def keep_capture(self, number: int, step: int, messages: Iterable[Any]) -> bool:
@@ -170,7 +170,7 @@ class Outbox:
             self._first = item.number
         shelved = (
             self._shelf is not None
-            and self._make_room(item.nbytes + OVERHEAD)
+            and self._make_room(item.nbytes + OVERHEAD, rows=False)
             and self._shelf.keep_capture(item.number, item.step, item.messages())
         )
         self._captures[item.number] = _Kept(item.number, item.step, item.nbytes, None if shelved else item)
@@ -258,9 +258,9 @@ class Outbox:
             self.in_flight -= kept.nbytes if kept.sent else 0
         return kept
 
-    def _make_room(self, nbytes: int) -> bool:
+    def _make_room(self, nbytes: int, rows: bool) -> bool:
         """Drop the oldest captures on the shelf until so much more fits."""
-        while self._shelf is not None and not self._shelf.room(nbytes):
+        while self._shelf is not None and not self._shelf.room(nbytes, rows):
             victim = next((k for k in self._captures.values() if self._may_go(k) and k.item is None), None)
             if victim is None:
                 return False

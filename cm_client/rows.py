@@ -26,7 +26,7 @@ class RowLane:
         make_room: frees so many bytes of the shelf, if it can.
     """
 
-    def __init__(self, max_bytes: int | None, shelf: Shelf | None, make_room: Callable[[int], bool]) -> None:
+    def __init__(self, max_bytes: int | None, shelf: Shelf | None, make_room: Callable[[int, bool], bool]) -> None:
         self.shelf = shelf
         self.dropped = 0
         self._max_bytes = MAX_ROW_BYTES if max_bytes is None else max_bytes
@@ -93,7 +93,7 @@ class RowLane:
         rows, self._unwritten = self._unwritten, []
         if not rows or self.shelf is None:
             return
-        if not (self._make_room(sum(row_bytes(row[3]) for row in rows)) and self.shelf.keep_rows(rows)):
+        if not (self._make_room(sum(row_bytes(row[3]) for row in rows), True) and self.shelf.keep_rows(rows)):
             # Those in memory are only less safe; those that went by it are gone.
             self.dropped += sum(row[0] > self._tail for row in rows)
 

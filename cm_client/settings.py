@@ -38,6 +38,7 @@ class Settings:
         mode: ``online``, ``offline`` (to the spool only) or ``disabled`` (watch nothing at all).
         spool: folder of the disk spool, None for none.
         spool_bytes: most that folder may hold.
+        named: the user gave the run's id, so that a later process can mean the same run.
         strict: raise internal errors instead of logging them.
         notes: sentences to log as warnings: values that were replaced.
     """
@@ -52,6 +53,7 @@ class Settings:
     mode: str
     spool: Path | None
     spool_bytes: int
+    named: bool
     strict: bool
     notes: tuple[str, ...] = ()
 
@@ -96,6 +98,7 @@ def resolve(
         mode=mode,
         spool=spool,
         spool_bytes=_number("spool_bytes", None, env.get("CM_SPOOL_BYTES"), 0, DEFAULT_BYTES),
+        named=bool(wanted),
         strict=env.get("CM_STRICT", "") == "1",
         notes=notes,
     )

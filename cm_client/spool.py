@@ -41,6 +41,8 @@ RESERVE = 2**30
 """Bytes (or a twentieth of the disk, where that is less) that a spool leaves free for the training's own files."""
 SEGMENT_BYTES = 128 * 1024
 ROWS_AT_ONCE = 1000
+ROWS_SHARE = 16
+"""One part in so many of the cap is for scalar rows alone: they are small, and give way last."""
 LOOK_AGAIN = 30.0
 """Seconds after which the other directories' sizes are looked at again."""
 _CAPTURE = re.compile(r"capture-(\d+)-(\d+)\.(cms|part)")
@@ -115,13 +117,14 @@ class Spool:
         logs = sum(segment.log.size for segment in self._segments) + self._dropped.size
         return logs + self._probe_bytes + self._capture_bytes
 
-    def room(self, nbytes: int) -> bool:
-        """Whether neither the cap nor the disk's last reserve is touched by so much more."""
+    def room(self, nbytes: int, rows: bool = False) -> bool:
+        """See `Shelf`: whether neither the cap nor the disk's last reserve is touched by so much more."""
         root = self.directory.parents[1]
         now = time.monotonic()
         if now - self._looked > LOOK_AGAIN:
             self._others, self._looked = _size(root, self.directory), now
-        if self._others + self.nbytes + nbytes > self._max_bytes:
+        most = self._max_bytes if rows else self._max_bytes - self._max_bytes // ROWS_SHARE
+        if self._others + self.nbytes + nbytes > most:
             others = f", {self._others} of them of other processes" if self._others else ""
             self._warn(f"is full ({self._max_bytes} bytes{others}): the oldest captures go; give CM_SPOOL_BYTES more")
             return False

@@ -21,6 +21,7 @@ from cm_client.collect import Collector, Unnormalize
 from cm_client.discovery import checked
 from cm_client.errors import ClientError
 from cm_client.hooks import unwrapped
+from cm_client.kept_inputs import KeptInputs
 from cm_client.leftovers import send_leftovers
 from cm_client.monitor import Monitor, live
 from cm_client.pooling import POOLS
@@ -102,12 +103,13 @@ def watch(
             return known
         if pool not in POOLS:
             raise ClientError(f"pool {pool!r}: choose 'mean' or 'max'")
-        collector = Collector(told.probe_size, mean, std, unnormalize)
+        told = _distinct(told, run)
+        collector = Collector(told.probe_size, mean, std, unnormalize, _earlier_inputs(told, probe))
         schedule = make_schedule(told.every)
         plan = Plan(
             _known_layers(model, layers), probe, pool, channels_last, schedule, collector, max(0, told.start_step)
         )
-        return _started(model, plan, _distinct(told, run), plain_config(config))
+        return _started(model, plan, told, plain_config(config))
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
             raise
@@ -128,6 +130,12 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
     _by_model[unwrapped(model)] = monitor
     _runs.add(told.run)
     return monitor
+
+
+def _earlier_inputs(told: Settings, probe: ProbeSet | None) -> KeptInputs | None:
+    if told.spool is None or not told.named or probe is not None:
+        return None
+    return KeptInputs(told.spool, told.run, told.spool_bytes // 4)
 
 
 def _spool_maker(told: Settings) -> MakeSpool | None:

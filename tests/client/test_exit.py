@@ -245,7 +245,7 @@ def test_a_predecessors_leftovers_are_sent_by_the_next_process_of_the_run(nowher
     mine = [e.message for e in server.envelopes if e.epoch == late[0].epoch]
     assert [x.step for x in mine if isinstance(x, m.CaptureStart)] == [0, 2, 4]
     assert [x.status for x in mine if isinstance(x, m.Finish)] == ["lost"]
-    assert [x.start_step for x in server.of(m.Hello) if not x.backfill][0] == 4
+    assert next(x.start_step for x in server.of(m.Hello) if not x.backfill) == 4
     monitor.finish()
     assert server.wait_for(lambda: not find(Path(os.environ["XDG_STATE_HOME"]) / "concept-monitor" / "spool"))
 

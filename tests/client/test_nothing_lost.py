@@ -54,6 +54,13 @@ class AnythingHappens(RuleBasedStateMachine):
         self.dead: list[Path] = []
 
     @initialize()
+    def start(self) -> None:
+        """Most of what can go wrong goes wrong in the middle of things."""
+        self.begin()
+        for _ in range(3):
+            self.capture(100)
+        self.log(20)
+
     def begin(self) -> None:
         self.count += 1
         epoch = f"epoch{self.count}"
@@ -87,8 +94,22 @@ class AnythingHappens(RuleBasedStateMachine):
     @rule(count=st.integers(1, 30))
     def talk(self, count: int) -> None:
         for _ in range(count):
-            self.now += 0.05
             self.step(self.at)
+
+    @rule(count=st.integers(1, 12))
+    def send(self, count: int) -> None:
+        for _ in range(count):
+            self.say(self.at)
+
+    @rule(count=st.integers(1, 12))
+    def listen(self, count: int) -> None:
+        for _ in range(count):
+            self.hear(self.at)
+
+    @rule(count=st.integers(1, 12))
+    def deliver(self, count: int) -> None:
+        for _ in range(count):
+            self.answer(self.at)
 
     @rule()
     def the_server_analyses(self) -> None:
@@ -135,15 +156,32 @@ class AnythingHappens(RuleBasedStateMachine):
         for number, kept in self.at.outbox._captures.items():
             if kept.item is not None and not self.server.committed[self.at.epoch, number]:
                 self.captures.pop((self.at.epoch, number))
+        after, on_disk = -1, set()
+        while found := spool.rows(after):
+            on_disk |= {row[0] for row in found}
+            after = found[-1][0]
+        for number in {row[0] for row in self.at.outbox.rows._rows} - on_disk:
+            if (self.at.epoch, number) not in self.server.rows:
+                self.rows.pop((self.at.epoch, number))
         spool.close(done=False)
         self.dead.append(spool.directory)
 
     def step(self, at: Process) -> None:
+        self.say(at)
+        self.answer(at)
+        self.hear(at)
+
+    def say(self, at: Process) -> None:
+        self.now += 0.05
         message = at.link.next(self.now)
         if message is not None:
             at.up.append(message)
+
+    def answer(self, at: Process) -> None:
         if at.up:
             at.down += self.server.take(at.epoch, at.up.pop(0))
+
+    def hear(self, at: Process) -> None:
         if at.down:
             at.link.heard(at.down.pop(0), self.now)
 
