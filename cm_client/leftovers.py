@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cm_client.protocol.messages import Finish
-from cm_client.spool import Spool, SpoolError, find, take_over
+from cm_client.spool import Spool, SpoolError
+from cm_client.spool_folders import find, take_over
 from cm_client.transport import Transport
 
 LOG = logging.getLogger("cm_client")

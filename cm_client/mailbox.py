@@ -1,4 +1,9 @@
-"""From the training thread to the transport's: append to a deque and ring a bell; never wait."""
+"""From the training thread to the transport's: append to a deque; never wait.
+
+Captures and scalars ring no bell: waking a thread gives it the processor and the interpreter's lock, and the training's
+own would have to win both back (on a busy machine milliseconds, `tests/bench/handover.py`). The other thread looks in
+often; only the end, which somebody waits for, rings.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +45,13 @@ class Mailbox:
             return False
         self._posted += nbytes
         self._calls.append((nbytes, call, args))
+        return True
+
+    def ring(self) -> None:
+        """Have the calls taken now."""
         # Full: the thread is about to look anyway. Closed: it has ended, and nothing is to be sent.
         with suppress(OSError):
             self._bell.send(b".")
-        return True
 
     def take(self) -> None:
         """Make the calls, oldest first."""

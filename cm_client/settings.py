@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from cm_client.errors import ClientError
-from cm_client.spool import DEFAULT_BYTES, default_root
+from cm_client.spool import DEFAULT_BYTES
+from cm_client.spool_folders import default_root
 
 DEFAULT_SERVER = "tcp://127.0.0.1:7801"
 DEFAULT_PROBE_SIZE = 1024

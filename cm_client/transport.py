@@ -1,7 +1,6 @@
 """The one module that touches a socket: a daemon thread between the training, the server and the spool.
 
-The training thread only appends to a deque and writes one byte to a socket pair; it never waits, encodes, sends or
-touches a disk.
+The training thread only appends to a deque; it never waits, encodes, sends or touches a disk.
 
 Memory: what is handed over and not yet taken (`mailbox.MAX_BYTES`), captures (`outbox.MAX_BYTES`) and scalars
 (`rows.MAX_ROW_BYTES`) are bounded in bytes, and the probe set's pictures are held once. With a spool captures and
@@ -33,10 +32,12 @@ from cm_client.spool import Leftover, Spool, SpoolError
 LOG = logging.getLogger("cm_client")
 NO_SERVER_AFTER = 5.0
 GRACE = 0.5
-"""Seconds after the start in which a server's first answer is awaited even by `close`."""
+"""Seconds after the start in which a server's first answer is awaited even where the run is over already."""
 LAST_WORD = 0.3
 """Seconds before the deadline from which on only the last word is said."""
 FLUSH_MS = 1000
+LOOK_EVERY = 0.05
+"""Seconds between looks into the mailbox; what lies there for less dies with a killed process."""
 BURST = 32
 
 MakeSpool = Callable[[str, Hello], Spool]
@@ -125,13 +126,11 @@ class Transport:
             wait: whether to wait at all.
             patient: wait for a server even where there never was one; by default nothing is waited for then.
         """
-        now = time.monotonic()
-        if not (self.link.ever_open or patient):
-            timeout = min(timeout, max(0.0, self._started + GRACE - now))
-        self._deadline = now + timeout
-        self._mailbox.post(0, self._set_finish, message)
+        self._deadline = time.monotonic() + timeout
+        self._mailbox.post(0, self._set_finish, message, patient)
+        self._mailbox.ring()
         if wait:
-            self.wait(now + max(timeout, GRACE))
+            self.wait(self._deadline)
 
     def wait(self, until: float) -> bool:
         """Wait for the end until a time of the monotonic clock; returns whether it came."""
@@ -140,9 +139,11 @@ class Transport:
     def abandon(self) -> None:
         """End now, whatever is left; asked after `close`."""
         self._deadline = -math.inf
-        self._mailbox.post(0, lambda: None)
+        self._mailbox.ring()
 
-    def _set_finish(self, message: Finish) -> None:
+    def _set_finish(self, message: Finish, patient: bool) -> None:
+        if not (self.link.ever_open or patient):
+            self._deadline = min(self._deadline, self._started + GRACE)
         self._finish = message
         self.link.finish(message)
         if self.spool is not None:
@@ -176,9 +177,10 @@ class Transport:
         context = zmq.Context()
         dealer = context.socket(zmq.DEALER)
         try:
-            self._open_spool()
             if self.server is not None:
                 self._connect(dealer, self.server)
+            self._open_spool()  # while the connection is made; not a word is said before the epoch is on the disk
+            self._started = time.monotonic()
             self._loop(dealer)
         except Exception as error:
             LOG.debug("cm_client transport", exc_info=True)
@@ -259,7 +261,7 @@ class Transport:
         return False
 
     def _pause(self, now: float) -> float:
-        waits = [1.0]
+        waits = [LOOK_EVERY]
         if not self._frames and self.server is not None:
             waits.append(self.link.wait(now))
         if now < self._deadline:

@@ -31,7 +31,7 @@ from cm_client.protocol.messages import Hello
 from cm_client.recorder import Plan
 from cm_client.schedule import make_schedule
 from cm_client.settings import Settings, plain_config, resolve
-from cm_client.spool import create
+from cm_client.spool_folders import create
 from cm_client.transport import MakeSpool
 
 LOG = logging.getLogger("cm_client")

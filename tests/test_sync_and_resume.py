@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cm_client.spool import default_root, find
+from cm_client.spool_folders import default_root, find
 from cm_server.commands.processes import Child, start_server
 from cm_server.stores.reader import StoreReader
 

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cm_client.leftovers import PATIENCE, Outcome, upload
-from cm_client.spool import default_root, find
+from cm_client.spool_folders import default_root, find
 from cm_server.config import DEFAULT_INGEST, ConfigError, Option, parser_for, resolve
 
 OPTIONS = (

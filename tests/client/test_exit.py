@@ -19,7 +19,8 @@ from wire_server import WireServer
 
 import cm_client
 from cm_client.protocol import messages as m
-from cm_client.spool import Leftover, find, take_over
+from cm_client.spool import Leftover
+from cm_client.spool_folders import find, take_over
 
 SCRIPT = """
     import os, signal, sys, time, torch

@@ -18,7 +18,8 @@ from cm_client.items import CaptureItem, ProbeImages
 from cm_client.link import Link
 from cm_client.outbox import Outbox
 from cm_client.protocol import messages as m
-from cm_client.spool import Spool, create, take_over
+from cm_client.spool import Spool
+from cm_client.spool_folders import create, take_over
 
 HELLO = m.Hello("name", "Net", -1, 0.0, "0", "host", 1, {})
 PROBES = ProbeImages(np.zeros((2, 4, 4, 3), np.uint8), "f", "drawn")

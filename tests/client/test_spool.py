@@ -18,7 +18,8 @@ from cm_client.items import CaptureItem, ProbeImages
 from cm_client.outbox import NO_ROOM, SHELF_FULL, Outbox
 from cm_client.protocol import messages as m
 from cm_client.records import Log, is_whole, read_log, read_whole, write_whole
-from cm_client.spool import Spool, SpoolError, create, find, take_over
+from cm_client.spool import Spool, SpoolError
+from cm_client.spool_folders import create, find, take_over
 
 HELLO = m.Hello("name", "Net", -1, 0.0, "0", "host", 1, {"lr": 0.1})
 
