@@ -50,6 +50,7 @@ class Plan:
         channels_last: layout of 4-D outputs, None to look at the shapes.
         schedule: when to capture.
         collector: gathers the probe set where ``probe`` is None.
+        start_step: steps done before the first forward.
     """
 
     layers: Sequence[str] | None
@@ -58,6 +59,7 @@ class Plan:
     channels_last: bool | None
     schedule: Schedule
     collector: Collector
+    start_step: int = 0
 
 
 class Recorder:
@@ -97,8 +99,8 @@ class Recorder:
 
     @property
     def step(self) -> int:
-        """Steps done: training forwards begun, or what `tell_step` said last."""
-        return self._forwards if self._told_step is None else self._told_step
+        """Steps done: those before, and training forwards begun; or what `tell_step` said last."""
+        return self._plan.start_step + self._forwards if self._told_step is None else self._told_step
 
     @property
     def probes(self) -> int:
@@ -180,19 +182,18 @@ class Recorder:
             LOG.info("watching the layers %s", ", ".join(self.layers))
         self._probes_ready(probes.shown)
         step, at = self._begun
-        if self._weights is not None or self._plan.probe is not None:
-            self._take(step, at, self._weights)
+        there = self._weights is not None or self._plan.probe is not None
+        if there and self._take(step, at, self._weights) is None:
             self._remember(model, step, at)
         self._weights = None
         # What was due while the probe set grew is over; what is due from this step on is not.
         self._plan.schedule.captured(max(step, now - 1), time.perf_counter(), self.capture_seconds)
 
     def _remember(self, model: nn.Module, step: int, at: float) -> None:
-        """Keep the first capture's weights while the server has not said what captures must carry."""
-        if self._needs() is None:
-            weights = self._weights if self._weights is not None else weights_copy(model)
-            if weights is not None:
-                self._retake = _Retake(step, at, weights, time.perf_counter() + RETAKE_SECONDS)
+        """Keep the first capture's weights: it was taken before the server said what captures must carry."""
+        weights = self._weights if self._weights is not None else weights_copy(model)
+        if weights is not None:
+            self._retake = _Retake(step, at, weights, time.perf_counter() + RETAKE_SECONDS)
 
     def _settle(self, retake: _Retake) -> None:
         """Take the first capture again where the server, just heard of, needs maps; let the weights go where it does
@@ -205,10 +206,11 @@ class Recorder:
             self._take(retake.step, retake.time, retake.weights)
             self._last_step = max(last, retake.step)
 
-    def _take(self, step: int, at: float, weights: dict[str, Tensor] | None = None) -> None:
+    def _take(self, step: int, at: float, weights: dict[str, Tensor] | None = None) -> Needs | None:
+        """Take a capture; what the server needed when it was taken, None where it had not said so."""
         model, probes = self._model(), self._probes
         if model is None or probes is None or self.layers is None:
-            return
+            return None
         started = time.perf_counter()
         needs = self._needs()
         options: dict[str, Any] = {"argument": probes.argument, "how": self._plan.how, "weights": weights}
@@ -221,6 +223,7 @@ class Recorder:
         self.capture_seconds += now - started
         self._last_step = step
         self._plan.schedule.captured(step, now, now - started)
+        return needs
 
     def _check(self, found: dict[str, np.ndarray], step: int) -> None:
         for layer, values in found.items():

@@ -91,6 +91,8 @@ def analyse_layer(
     placed = weights @ analysis.vocabulary.text.to(weights.device) if seen.embeddings is None else seen.embeddings
     found = _Found(seen.similarity, weights, placed, seen.null)
     summary = _summary(name, activations, live, analysis, found)
+    if before is not None and before.summary.fingerprint != summary.fingerprint:
+        before = None  # u of another encoder, word list or probe set: how far a unit moved cannot be said
     arrays = _arrays(activations, live, found, analysis, calibration, before)
     return LayerReport(summary, arrays, _of_all_units(seen.descriptions, live))
 

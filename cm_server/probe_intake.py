@@ -6,7 +6,7 @@ from types import TracebackType
 
 import numpy as np
 
-from cm_client.protocol.messages import ProbeChunk, ProbeClasses, ProbeLabels, ProbeStart
+from cm_client.protocol.messages import ProbeAck, ProbeChunk, ProbeClasses, ProbeLabels, ProbeStart
 from cm_server.core.assembly import AssemblyError, ProbeAssembly
 from cm_server.counter import Counter
 from cm_server.detectors.base import ClassLabels
@@ -21,7 +21,7 @@ class ProbeIntake:
         self._counter = counter
 
     def restore(self, session: Session, fingerprint: str) -> None:
-        """A session of a run whose probe set is stored already."""
+        """A probe set that may be stored already."""
         images, labels = self._counter.reader.probe_images(fingerprint), self._counter.reader.probe_labels(fingerprint)
         if images is not None and (labels or not self._counter.needs.labels):
             self._accept(session, fingerprint, images, labels)
@@ -43,7 +43,11 @@ class ProbeIntake:
                 "watch with probe=cm_client.ProbeSet(images, labels=…, class_names=…)",
             )
             return
+        if start.fingerprint != session.probe_fingerprint:
+            self.restore(session, start.fingerprint)  # an earlier process may have sent it
         if start.fingerprint == session.probe_fingerprint:
+            session.probe = None
+            self._ack(session, start.fingerprint, start.source)
             return
         with _Refusing(self._counter, session):
             session.probe = ProbeAssembly(start)
@@ -60,10 +64,14 @@ class ProbeIntake:
             self._counter.writer.save_probe_images(chunk.fingerprint, images)
             if labels is not None:
                 self._counter.writer.save_probe_labels(chunk.fingerprint, *labels)
-            self._counter.save(
-                session.run, probes=len(images), probe_fingerprint=chunk.fingerprint, probe_source=source
-            )
             self._accept(session, chunk.fingerprint, images, labels)
+            self._ack(session, chunk.fingerprint, source)
+
+    def _ack(self, session: Session, fingerprint: str, source: str) -> None:
+        if session.leads:
+            known = {"probes": session.probe_count, "probe_fingerprint": fingerprint, "probe_source": source}
+            self._counter.save(session.run, **known)
+        self._counter.reply(session, ProbeAck(fingerprint))
 
     def _accept(
         self, session: Session, fingerprint: str, images: np.ndarray, labels: tuple[np.ndarray, tuple[str, ...]] | None

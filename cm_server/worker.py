@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -42,19 +42,21 @@ class ProbeJob:
 
 @dataclass(frozen=True)
 class CaptureJob:
-    """A capture is complete."""
+    """A capture is complete; ``before`` is the stored report that a session's first one is measured against."""
 
     run: str
     epoch: str
     capture: Capture
     received_at: float
+    before: SnapshotReport | None = None
 
 
 @dataclass(frozen=True)
 class ForgetJob:
-    """The run is over: let go of what is held for it."""
+    """Nobody sends captures of this run on this probe set any more: let go of what is held for them."""
 
     run: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class Failed:
     capture: int
     step: int
     reason: str
+    epoch: str = ""
 
 
 Job = ProbeJob | CaptureJob | ForgetJob
@@ -125,7 +128,12 @@ class _Run:
     context: ProbeContext
     vocabulary: Vocabulary
     calibrations: dict[str, LayerCalibration] = field(default_factory=dict)
-    previous: SnapshotReport | None = None
+    previous: dict[str, SnapshotReport] = field(default_factory=dict)
+
+    def before(self, job: CaptureJob) -> SnapshotReport | None:
+        """The last report before this capture: of the same process, or the stored one where it is the first."""
+        found = [r for r in (self.previous.get(job.epoch), job.before) if r is not None and r.step < job.capture.step]
+        return max(found, key=lambda report: report.step, default=None)
 
 
 class AnalysisWorker:
@@ -145,8 +153,8 @@ class AnalysisWorker:
         self._results: deque[Result] = deque()
         self._labelled = settings.detector if isinstance(settings.detector, LabelledDetector) else None
         self._vocabularies: dict[str, Vocabulary] = {}
-        self._runs: dict[str, _Run] = {}
-        self._unfit: dict[str, str] = {}
+        self._runs: dict[tuple[str, str], _Run] = {}
+        self._unfit: dict[tuple[str, str], str] = {}
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
     def start(self) -> None:
@@ -189,8 +197,8 @@ class AnalysisWorker:
 
     def _run_job(self, job: Job) -> None:
         if isinstance(job, ForgetJob):
-            self._runs.pop(job.run, None)
-            self._unfit.pop(job.run, None)
+            self._runs.pop((job.run, job.fingerprint), None)
+            self._unfit.pop((job.run, job.fingerprint), None)
         elif isinstance(job, ProbeJob):
             self._prepare(job)
         else:
@@ -200,18 +208,24 @@ class AnalysisWorker:
         logger.warning("analysis of run %s failed: %s", job.run, error, exc_info=not isinstance(error, ValueError))
         capture = job.capture if isinstance(job, CaptureJob) else None
         number, step = (capture.capture, capture.step) if capture else (-1, -1)
+        epoch = job.epoch if isinstance(job, CaptureJob) else ""
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         if isinstance(job, ProbeJob):
-            self._unfit[job.run] = reason
-        self._give(Failed(job.run, number, step, reason))
+            self._unfit[job.run, job.fingerprint] = reason
+        self._give(Failed(job.run, number, step, reason, epoch))
 
     def _prepare(self, job: ProbeJob) -> None:
-        self._unfit.pop(job.run, None)
-        encoder = self._settings.encoder
+        encoder, key = self._settings.encoder, (job.run, job.fingerprint)
+        self._unfit.pop(key, None)
+        if key in self._runs:  # another process of the run, or the same one once more
+            known = self._runs[key]
+            self._runs[key] = _Run(known.context, known.vocabulary, previous=known.previous)
+            self._give(Ready(job.run, encoder.name, known.vocabulary))
+            return
         self._give(Activity(job.run, "laying out the concept words"))
         vocabulary = self._words(job.labels)
         context = self._context(job, vocabulary)
-        self._runs[job.run] = _Run(context, vocabulary)
+        self._runs[key] = _Run(context, vocabulary)
         self._give(Ready(job.run, encoder.name, vocabulary))
 
     def _context(self, job: ProbeJob, vocabulary: Vocabulary) -> ProbeContext:
@@ -245,9 +259,10 @@ class AnalysisWorker:
         encoder.progress = lambda done, total: self._give(Activity(run, f"embedding probe images {done}/{total}"))
 
     def _analyse(self, job: CaptureJob) -> None:
-        state = self._runs.get(job.run)
-        if state is None or state.context.probe_fingerprint != job.capture.probe_fingerprint:
-            reason = self._unfit.get(job.run, "it could not be analysed, or is another one")
+        key = (job.run, job.capture.probe_fingerprint)
+        state = self._runs.get(key)
+        if state is None:
+            reason = self._unfit.get(key, "it could not be analysed, or is another one")
             raise ValueError(f"of its probe set: {reason}")
         needs = parse_needs(self._settings.detector.needs)
         capture = job.capture.pooled(keep_maps=needs is not None and needs.maps is not None)
@@ -255,8 +270,9 @@ class AnalysisWorker:
             if name not in state.calibrations:
                 state.calibrations[name] = self._calibrate(job.run, name, units, state)
         analysis = Analysis(state.context, state.vocabulary, state.calibrations, self._settings.tau)
-        report = analyse(job.run, capture, analysis, state.previous, job.received_at, job.epoch)
-        state.previous = report
+        report = analyse(job.run, capture, analysis, state.before(job), job.received_at, job.epoch)
+        report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
+        state.previous[job.epoch] = report
         self._give(Done(report))
 
     def _calibrate(self, run: str, name: str, units: int, state: _Run) -> LayerCalibration:
