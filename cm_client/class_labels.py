@@ -41,7 +41,10 @@ def class_labels(labels: Sequence[Any], class_names: Sequence[str] | None = None
     if kinds not in ({int}, {str}):
         shown = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise ClientError(f"labels of type {shown}: give one whole number or one text for each image")
-    names = [" ".join(str(name).split())[:LONGEST_NAME] for name in class_names or sorted(set(found))]
+    names = [
+        " ".join(str(name).split())[:LONGEST_NAME]
+        for name in (sorted(set(found)) if class_names is None else class_names)
+    ]
     if not all(names) or len(set(names)) != len(names) or len(names) > limits.MAX_CLASSES:
         raise ClientError(f"{len(names)} class names: give 1 to {limits.MAX_CLASSES} different ones, none empty")
     if kinds == {str} or class_names is None:

@@ -173,6 +173,7 @@ def test_a_probe_set_without_labels_ends_the_watching_with_words(server: WireSer
 def test_labels_are_numbers_or_texts() -> None:
     assert class_labels(np.array([2, 0]), ["a", "b", "c"]).numbers.tolist() == [2, 0]
     assert class_labels(torch.tensor([5, 3, 5])).names == ("3", "5")
+    assert class_labels([1, 0], np.array(["a", "b"])).names == ("a", "b")
     assert class_labels(["b", "a"]).numbers.tolist() == [1, 0]
     for labels, names, message in (
         ([0.5, 1.0], None, "labels of type float"),
