@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from cm_client.outbox import CaptureItem, Outbox, ProbeImages
 from cm_client.protocol.codec import rows_per_chunk
 from cm_client.protocol.messages import (
     AlertNotice,
+    Answer,
     CaptureAck,
     CaptureChunk,
     CaptureStart,
@@ -18,9 +20,13 @@ from cm_client.protocol.messages import (
     Finish,
     Heartbeat,
     Hello,
+    ImagesWanted,
     ProbeChunk,
     ProbeStart,
     Refuse,
+    Request,
+    SampleImages,
+    SampleKeys,
     ScalarAck,
     ScalarBatch,
     Unknown,
@@ -32,6 +38,7 @@ BATCH_EVERY = 0.2
 HEARTBEAT_EVERY = 2.0
 SILENCE = 10.0
 POOLED = "pooled"
+MOST_REQUESTS = 32
 ACCEPTED = ("committed", "duplicate")
 
 
@@ -59,6 +66,9 @@ class Link:
         self.finished = False
         self.refused = ""
         self.alerts: list[AlertNotice] = []
+        self.requests: deque[Request] = deque(maxlen=MOST_REQUESTS)
+        self._answers: deque[Answer] = deque()
+        self._wanted: deque[ImagesWanted] = deque()
         self.rejections: list[str] = []
         self.captures_sent = 0
         self._hurried = False
@@ -66,7 +76,9 @@ class Link:
     @property
     def settled(self) -> bool:
         """Nothing is left to send or to be acked."""
-        return self._hurried or (self._outbox.empty and not self._streaming and not self._probes_due)
+        return self._hurried or (
+            self._outbox.empty and not (self._streaming or self._probes_due or self._answers or self._wanted)
+        )
 
     def set_probes(self, probes: ProbeImages) -> None:
         """The run's probe set is there."""
@@ -76,6 +88,10 @@ class Link:
     def finish(self, message: Finish) -> None:
         """Say this once everything is acked (`settled`) or `hurry` is called."""
         self._finish = message
+
+    def answer(self, answer: Answer) -> None:
+        """A request was obeyed, or not."""
+        self._answers.append(answer)
 
     def hurry(self) -> None:
         """Time is over: what is not sent stays unsent."""
@@ -98,12 +114,17 @@ class Link:
             self._outbox.scalars_acked(message.number)
         elif isinstance(message, AlertNotice):
             self.alerts.append(message)
+        elif isinstance(message, Request):
+            self.requests.append(message)
+        elif isinstance(message, ImagesWanted):
+            self._wanted.append(message)
 
     def start_over(self) -> None:
         """Back to hello; what is under way is sent again after the next welcome."""
         self.open = False
         self._next_hello = float("-inf")
         self._stream, self._streaming = iter(()), False
+        self._wanted.clear()
 
     def next(self, now: float) -> Any | None:
         """The next message to send, None where there is nothing to say now."""
@@ -139,6 +160,12 @@ class Link:
                 f"the server needs {message.needs[:64]!r}, this client sends 'pooled': update concept-monitor"
             )
             return
+        if self._hello.sample not in message.samples.split():
+            self.refused = (
+                f"the server ({message.server_version[:64]}) takes no captures of sample={self._hello.sample!r}: "
+                "update concept-monitor there, or use sample='probe'"
+            )
+            return
         self.open = self.ever_open = True
         self._known = message.known_probe
         self._outbox.opened(message.credit)
@@ -152,6 +179,8 @@ class Link:
         if (now >= self._next_batch or self._finish) and (rows := self._outbox.next_rows()):
             self._next_batch = now + BATCH_EVERY
             return ScalarBatch(rows)
+        if self._answers:
+            return self._answers.popleft()
         rows = self._outbox.next_dropped()
         return Dropped(rows) if rows else None
 
@@ -167,6 +196,10 @@ class Link:
         if self._probes_due and self._probes is not None:
             self._probes_due = False
             return probe_messages(self._probes)
+        if self._wanted:
+            wanted = self._wanted.popleft()
+            asked = self._outbox.find(wanted.capture)
+            return image_messages(asked, wanted.rows) if asked else iter(())
         item = self._outbox.next_capture()
         if item is None:
             return iter(())
@@ -192,10 +225,26 @@ def capture_messages(item: CaptureItem) -> Iterator[Any]:
     """A capture as messages, each within the frame limit."""
     layers = [[name, array.shape[1]] for name, array in item.layers.items()]
     probes = len(next(iter(item.layers.values())))
-    yield CaptureStart(item.number, item.step, item.time, item.fingerprint, probes, layers)
+    kind, first = ("stream", item.sample.first_step) if item.sample else ("probe", -1)
+    yield CaptureStart(item.number, item.step, item.time, item.fingerprint, probes, layers, kind, first)
+    if item.sample:
+        for start, part in _chunks(item.sample.keys):
+            yield SampleKeys(item.number, start, part)
     for index, array in enumerate(item.layers.values()):
         for start, part in _chunks(array):
             yield CaptureChunk(item.number, index, start, part)
+
+
+def image_messages(item: CaptureItem, rows: list[int]) -> Iterator[Any]:
+    """The images of these ``rows`` of a stream capture as messages, each within the frame limit."""
+    if item.sample is None:
+        return
+    images = item.sample.images
+    known = [row for row in rows if type(row) is int and 0 <= row < len(images)]
+    size = rows_per_chunk(images[0].nbytes)
+    for start in range(0, len(known), size):
+        part = known[start : start + size]
+        yield SampleImages(item.number, part, images[part])
 
 
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -7,6 +7,7 @@ first and never the newest. Every drop is counted, and those of captures are tol
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,18 +22,43 @@ NO_ROOM = "the client's buffer was full"
 
 
 @dataclass(frozen=True, eq=False)
+class StreamSample:
+    """The training images a stream capture was taken on.
+
+    Attributes:
+        keys: uint8 ``[N, 32]``, a sha256 for each image: of its content, or of the user's id for it.
+        images: uint8 ``[N, H, W, 3]``.
+        first_step: step of the first of them.
+    """
+
+    keys: np.ndarray
+    images: np.ndarray
+    first_step: int
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) over the keys, in order."""
+        return hashlib.sha256(np.ascontiguousarray(self.keys).data).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
 class CaptureItem:
-    """A capture on its way: ``layers`` by module path, float32 ``[N, units]`` each, in the network's order."""
+    """A capture on its way: ``layers`` by module path, float32 ``[N, units]`` each, in the network's order.
+
+    ``sample`` is None where it was taken on the probe set.
+    """
 
     number: int
     step: int
     time: float
     fingerprint: str
     layers: dict[str, np.ndarray]
+    sample: StreamSample | None = None
     nbytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "nbytes", sum(array.nbytes for array in self.layers.values()))
+        arrays = [*self.layers.values(), *([self.sample.keys, self.sample.images] if self.sample else [])]
+        object.__setattr__(self, "nbytes", sum(array.nbytes for array in arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +158,10 @@ class Outbox:
             return None
         self._sent.add(item.number)
         return item
+
+    def find(self, number: int) -> CaptureItem | None:
+        """The capture of that number, None where it is acked or dropped."""
+        return next((item for item in self._captures if item.number == number), None)
 
     def next_rows(self) -> list[list[Any]]:
         """Up to 64 unsent rows that fit one header, oldest first, marked as sent."""

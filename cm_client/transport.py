@@ -21,7 +21,7 @@ import zmq
 from cm_client.link import Link
 from cm_client.outbox import CaptureItem, Outbox, ProbeImages
 from cm_client.protocol import ProtocolError, VersionError, decode, encode
-from cm_client.protocol.messages import AlertNotice, Finish, Hello, Refuse
+from cm_client.protocol.messages import AlertNotice, Answer, Finish, Hello, Refuse, Request
 
 LOG = logging.getLogger("cm_client")
 NO_SERVER_AFTER = 5.0
@@ -54,6 +54,7 @@ class Transport:
         self.outbox = Outbox()
         self.link = Link(hello, self.outbox, stats)
         self.bytes_sent = 0
+        self.cpu_seconds = 0.0
         self._refused = refused
         self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._ear, self._bell = socket.socketpair()
@@ -76,6 +77,15 @@ class Transport:
     def alerts(self) -> list[AlertNotice]:
         """Alerts heard of so far, oldest first."""
         return list(self.link.alerts)
+
+    @property
+    def requests(self) -> deque[Request]:
+        """What the server asks and nobody has looked at yet; the training's thread takes them out."""
+        return self.link.requests
+
+    def answer(self, answer: Answer) -> None:
+        """Hand over what became of a request."""
+        self._post(self.link.answer, answer)
 
     def set_probes(self, probes: ProbeImages) -> None:
         """Hand over the run's probe set."""
@@ -151,6 +161,7 @@ class Transport:
         poller.register(self._ear.fileno(), zmq.POLLIN)
         while not (self.link.finished or self.link.refused):
             self._take_events()
+            self.cpu_seconds = time.thread_time()
             now = time.monotonic()
             if now >= self._deadline:
                 self.link.hurry()

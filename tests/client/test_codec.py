@@ -17,6 +17,7 @@ from cm_client.protocol import VERSION, ProtocolError, VersionError, decode, enc
 from cm_client.protocol.messages import MESSAGES, Array, CaptureChunk, Pong, ScalarAck, ScalarBatch
 
 PLAIN = {
+    bool: st.booleans(),
     str: st.text(max_size=50),
     int: st.integers(-1, 2**53 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),
@@ -123,6 +124,13 @@ def test_another_major_version_is_refused_and_a_higher_minor_one_read() -> None:
         decode([msgpack.packb(header(v=[VERSION[0] + 1, 0]))])
     newer = header(v=[VERSION[0], VERSION[1] + 7], f={"number": 5, "unheard_of": 1}, more=2)
     assert decode([msgpack.packb(newer)]).message == ScalarAck(5)
+
+
+def test_a_field_with_a_default_may_be_missing_since_an_older_sender_does_not_know_it() -> None:
+    fields = {"server_version": "0.1", "credit": 1, "known_probe": "", "needs": "pooled", "min_probes": 2}
+    assert decode([msgpack.packb(header(t="Welcome", f=fields))]).message.samples == "probe"
+    with pytest.raises(ProtocolError, match=r"Welcome.samples is int"):
+        decode([msgpack.packb(header(t="Welcome", f=fields | {"samples": 1}))])
 
 
 def test_not_finite_fields_are_refused() -> None:

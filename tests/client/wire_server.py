@@ -105,7 +105,7 @@ class WireServer:
         if isinstance(message, m.Hello):
             self.envelopes.append(envelope)
             self._sessions.add(session)
-            answer = m.Welcome("test", self.credit, self.known_probe, "pooled", 2)
+            answer = m.Welcome("test", self.credit, self.known_probe, "pooled", 2, "probe stream")
             self._reply(router, envelope, m.Refuse(self.refusal) if self.refusal else answer)
         elif session not in self._sessions:
             self._reply(router, envelope, m.Unknown())
