@@ -16,6 +16,7 @@ import numpy as np
 
 from cm_client.protocol import Envelope, ProtocolError, decode
 from cm_client.protocol.messages import (
+    Answer,
     CaptureAck,
     CaptureChunk,
     CaptureStart,
@@ -27,6 +28,9 @@ from cm_client.protocol.messages import (
     ProbeChunk,
     ProbeStart,
     Refuse,
+    Request,
+    SampleImages,
+    SampleKeys,
     ScalarAck,
     ScalarBatch,
     Unknown,
@@ -34,11 +38,14 @@ from cm_client.protocol.messages import (
 )
 from cm_server import version
 from cm_server.core.assembly import AssemblyError, ProbeAssembly
+from cm_server.counter import Counter
 from cm_server.detectors import Detector
 from cm_server.events import EventPublisher
-from cm_server.sessions import CREDIT, MOST_SESSIONS, SILENT_SECONDS, Session
+from cm_server.requests import RequestDesk
+from cm_server.sessions import CREDIT, KINDS, MOST_SESSIONS, SILENT_SECONDS, Session
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
+from cm_server.stream_intake import StreamIntake
 from cm_server.worker import AnalysisWorker, CaptureJob, ForgetJob, ProbeJob
 
 logger = logging.getLogger(__name__)
@@ -74,6 +81,8 @@ class Ingest:
         self._detector, self._send, self._on_finish = detector, send, on_finish
         self.sessions: dict[str, Session] = {}
         self.malformed = 0
+        counter = Counter(writer, reader, worker, publisher, detector, send)
+        self._stream, self._requests = StreamIntake(counter), RequestDesk(counter, self.sessions)
 
     def receive(self, identity: bytes, frames: Sequence[Any]) -> None:
         """Takes one message; whatever is in it, the server goes on."""
@@ -88,6 +97,9 @@ class Ingest:
             return
         if isinstance(envelope.message, Hello):
             self._hello(identity, envelope, envelope.message)
+            return
+        if isinstance(envelope.message, Request):
+            self._requests.ask(identity, envelope, envelope.message)
             return
         session = self.sessions.get(envelope.run)
         if session is None or session.epoch != envelope.epoch:
@@ -128,7 +140,10 @@ class Ingest:
         handlers: dict[type, Callable[[Session, Any], None]] = {
             ProbeStart: self._probe_start,
             ProbeChunk: self._probe_chunk,
+            Answer: self._requests.answered,
             CaptureStart: self._capture_start,
+            SampleKeys: self._stream.keys,
+            SampleImages: self._stream.images,
             CaptureChunk: self._capture_chunk,
             ScalarBatch: self._scalars,
             Dropped: self._dropped,
@@ -164,12 +179,18 @@ class Ingest:
             planned_steps=hello.planned_steps if hello.planned_steps >= 0 else None,
             config=_flat(hello.config),
             detector=self._detector.name,
+            sample=hello.sample if hello.sample in KINDS else "probe",
             state="running" if known and self._reader.snapshots(run) else "waiting",
         )
         self._reply(
             session,
             Welcome(
-                version.VERSION, CREDIT, session.probe_fingerprint, self._detector.needs, self._detector.min_probes
+                version.VERSION,
+                CREDIT,
+                session.probe_fingerprint,
+                self._detector.needs,
+                self._detector.min_probes,
+                " ".join(KINDS if self._detector.needs == "pooled" else KINDS[:1]),
             ),
         )
 
@@ -233,6 +254,8 @@ class Ingest:
             return
         try:
             session.begin_capture(start)
+            if start.kind == "stream":
+                self._stream.start(session, start)
         except AssemblyError as error:
             self._lose(session, start.capture, start.step, str(error))
 
@@ -243,17 +266,20 @@ class Ingest:
         try:
             capture = assembly.put(chunk)
         except AssemblyError as error:
-            del session.captures[chunk.capture]
+            session.drop_capture(chunk.capture)
             self._lose(session, chunk.capture, assembly.start.step, str(error))
             return
         if capture is None:
             return
         del session.captures[chunk.capture]
-        session.pending.add(chunk.capture)
         layers = [(name, values.shape[1]) for name, values in capture.activations.items()]
         if layers != session.layers:
             self._writer.save_layers(session.run, layers)
             session.layers = layers
+        if capture.kind == "stream":
+            self._stream.whole(session, capture)
+            return
+        session.pending.add(chunk.capture)
         self._worker.submit(CaptureJob(session.run, session.epoch, capture, time.time()))
 
     def _scalars(self, session: Session, batch: ScalarBatch) -> None:
