@@ -198,13 +198,13 @@ class Link:
             return probe_messages(self._probes)
         if self._wanted:
             wanted = self._wanted.popleft()
-            asked = self._outbox.find(wanted.capture)
-            return image_messages(asked, wanted.rows) if asked else iter(())
+            item = self._outbox.find(wanted.capture)
+            return asked(capture_messages(item), wanted.rows) if item else iter(())
         item = self._outbox.next_capture()
         if item is None:
             return iter(())
         self.captures_sent += 1
-        return capture_messages(item)
+        return unasked(capture_messages(item))
 
     def _last_word(self) -> Any | None:
         if self._finish is None or not self.settled:
@@ -222,7 +222,7 @@ def probe_messages(probes: ProbeImages) -> Iterator[Any]:
 
 
 def capture_messages(item: CaptureItem) -> Iterator[Any]:
-    """A capture as messages, each within the frame limit."""
+    """A whole capture as messages, each within the frame limit; the images of a stream capture come last."""
     layers = [[name, array.shape[1]] for name, array in item.layers.items()]
     probes = len(next(iter(item.layers.values())))
     kind, first = ("stream", item.sample.first_step) if item.sample else ("probe", -1)
@@ -233,18 +233,24 @@ def capture_messages(item: CaptureItem) -> Iterator[Any]:
     for index, array in enumerate(item.layers.values()):
         for start, part in _chunks(array):
             yield CaptureChunk(item.number, index, start, part)
+    if item.sample:
+        for start, part in _chunks(item.sample.images):
+            yield SampleImages(item.number, list(range(start, start + len(part))), part)
 
 
-def image_messages(item: CaptureItem, rows: list[int]) -> Iterator[Any]:
-    """The images of these ``rows`` of a stream capture as messages, each within the frame limit."""
-    if item.sample is None:
-        return
-    images = item.sample.images
-    known = [row for row in rows if type(row) is int and 0 <= row < len(images)]
-    size = rows_per_chunk(images[0].nbytes)
-    for start in range(0, len(known), size):
-        part = known[start : start + size]
-        yield SampleImages(item.number, part, images[part])
+def unasked(messages: Iterator[Any]) -> Iterator[Any]:
+    """Those that go out without being asked for: all but images, most of which the server may have."""
+    return (message for message in messages if not isinstance(message, SampleImages))
+
+
+def asked(messages: Iterator[Any], rows: list[int]) -> Iterator[Any]:
+    """The images of these rows among a capture's messages."""
+    wanted = {row for row in rows if type(row) is int}
+    for message in messages:
+        if isinstance(message, SampleImages):
+            places = [i for i, row in enumerate(message.rows) if row in wanted]
+            if places:
+                yield SampleImages(message.capture, [message.rows[i] for i in places], message.images[places])
 
 
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "dashboard": "start the dashboard on a store",
     "runs": "list the runs in a store",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
+    "request": "ask a running training to capture now, pause, resume, watch other layers or stop",
     "doctor": "check the installation and say how to fix what is wrong",
 }
 
