@@ -26,6 +26,8 @@ class Meter:
         self._started: float | None = None
         self._depth = 0
         self._thread = 0.0
+        self.budget: float | None = None
+        """Share that captures keep to; None where their steps are fixed."""
         self.capturing = 0.0
         """Seconds of ``thread`` in captures: probe passes with their copies, or windows of the stream."""
 
@@ -66,10 +68,11 @@ class Meter:
     def figures(self) -> dict[str, Any]:
         """For heartbeats and `Monitor.stats`."""
         elapsed, spent = max(self.elapsed(), 1e-9), self.spent()
-        return {
+        figures: dict[str, Any] = {
             "seconds": elapsed,
             "overhead_seconds": spent,
             "overhead_share": spent / elapsed,
             "capture_seconds": self.capturing,
             "sender_seconds": self._sender(),
         }
+        return figures if self.budget is None else figures | {"budget": self.budget}

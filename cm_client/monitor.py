@@ -61,10 +61,13 @@ class Monitor:
     def begin(self, model: nn.Module, plan: Plan, server: str, hello: Hello) -> None:
         """Start watching ``model``; before this call (and for ever where it never comes) the monitor does nothing."""
         inner = unwrapped(model)
+        self._meter.budget = plan.budget
         self._owner = weakref.ref(inner, self._model_gone)
         self._transport = Transport(server, self.run, hello, self.stats, self._refused)
         hand_on = self._transport.set_probes, self._transport.add_capture
         self._recorder = Recorder(inner, plan, *hand_on, self._meter, self.guard)
+        if self._recorder.stream is not None:
+            self._recorder.stream.attach(model)
         self._back.listen(self._transport.link.alerts, self._transport.requests, self._transport.answer)
         self._quiet = False
         live.add(self)

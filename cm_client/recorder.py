@@ -37,6 +37,7 @@ class Plan:
         channels_last: layout of 4-D outputs, None to look at the shapes.
         schedule: when to capture.
         collector: gathers the probe set where ``probe`` is None.
+        budget: the share of the time that ``schedule`` keeps to, None where it keeps to steps.
         stream: makes the sampler of training batches, where they are sampled instead of a probe set.
     """
 
@@ -46,6 +47,7 @@ class Plan:
     channels_last: bool | None
     schedule: Schedule
     collector: Collector
+    budget: float | None = None
     stream: Callable[[Callable[..., None], Callable[..., None]], Stream] | None = None
 
 

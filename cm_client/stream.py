@@ -9,6 +9,7 @@ window: such captures are told apart from probe captures everywhere, and never c
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Stream:
         self._pending: deque[_Batch] = deque()
         self._scale: tuple[Tensor, Tensor] | None = None
         self._ids: Any = None
+        self._root: Callable[[], nn.Module | None] = lambda: None
         self._blind = self._deaf = 0
         self._settled = self._warned = False
         self.layers: list[str] | None = None
@@ -110,6 +112,10 @@ class Stream:
     def sampling(self) -> bool:
         """Whether a window is open."""
         return self._window is not None
+
+    def attach(self, root: nn.Module) -> None:
+        """The training loop calls ``root``: the model itself, or the compiled or wrapped one."""
+        self._root = weakref.ref(root)
 
     def samples(self, ids: Any) -> None:
         """The user's ids of the images of the next forward."""
@@ -159,14 +165,18 @@ class Stream:
             self._tap.close()
             self._tap = None
 
+    def _outer(self, model: nn.Module) -> nn.Module:
+        root = self._root()
+        return model if root is None else root
+
     def _check_tap(self) -> None:
         """A tap still open has heard nothing: the forward failed before the model, or its hooks were compiled away."""
         if self._tap is not None and self._tap.open:
             self._deaf += 1
             if self._deaf >= MISSES:
                 raise ClientError(
-                    "sample='stream' heard nothing of the model's layers: it was compiled after watch(model); "
-                    "watch the compiled model, cm_client.watch(torch.compile(model)), or use sample='probe'"
+                    "sample='stream' heard nothing of the model's layers: watch what the training loop calls, "
+                    "cm_client.watch(torch.compile(model)) where it is compiled, or use sample='probe'"
                 )
         self.release()
 
@@ -196,7 +206,7 @@ class Stream:
             self.layers = choose(seen, self._how["channels_last"])
             LOG.info("watching the layers %s", ", ".join(self.layers))
 
-        self._tap = Tap(model, self._guard, chosen)
+        self._tap = Tap(self._outer(model), model, self._guard, chosen)
         self._tap.shapes(model, len(images))
 
     def _sample(self, model: nn.Module, step: int, args: tuple[Any, ...], kwargs: dict[str, Any], ids: Any) -> None:
@@ -224,7 +234,7 @@ class Stream:
             found = {layer: _to_host(seen[layer]) for layer in layers}
             self._pending.append(_Batch(step, keys, shown, found, _mark(seen[layers[0]])))
 
-        tap = self._tap = Tap(model, self._guard, ended)
+        tap = self._tap = Tap(self._outer(model), model, self._guard, ended)
         tap.rows(model, layers, len(images), rows, self._how)
 
     def _reject(self, problem: str) -> None:

@@ -22,23 +22,27 @@ class Tap:
     """Attached between the beginning and the end of one forward of ``model`` (the unwrapped module).
 
     No hook is there at any other time: a checkpointed block that runs again in the backward is not seen twice, and a
-    model can be pickled, copied or compiled as if nobody watched it. Where dynamo is loaded the forward runs eagerly,
-    because hooks added after compiling never fire.
+    model can be pickled, copied or compiled as if nobody watched it. Where dynamo is loaded this forward runs eagerly,
+    because hooks added after compiling never fire; until the end of ``root``'s forward, since dynamo asks there
+    whether it was told to.
 
     Args:
+        root: what the training loop calls: the model, or the compiled or wrapped one.
         model: the unwrapped module.
         guard: through which the hooks call.
         ended: called at the end of the forward with what was seen; not where the forward failed.
     """
 
-    def __init__(self, model: nn.Module, guard: Guard, ended: Callable[[Any], None]) -> None:
+    def __init__(self, root: nn.Module, model: nn.Module, guard: Guard, ended: Callable[[Any], None]) -> None:
         self._guard, self._ended = guard, ended
         self._seen: Any = None
         self.problem = "no output"
         """What was wrong with a layer that gave no rows."""
         self._handles: list[Any] = [model.register_forward_hook(self._end, always_call=True)]
+        self._outer: Any = None
         self._stance: Any = None
         if "torch._dynamo" in sys.modules:
+            self._outer = root.register_forward_hook(self._leave, always_call=True)
             self._stance = torch.compiler.set_stance("force_eager")
 
     @property
@@ -83,14 +87,21 @@ class Tap:
 
     def close(self) -> None:
         """Remove every hook."""
+        self._unhook()
+        self._leave()
+
+    def _unhook(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        if self._stance is not None:
+
+    def _leave(self, *_: Any) -> None:
+        if self._outer is not None:
+            self._outer.remove()
             self._stance.__exit__(None, None, None)
-            self._stance = None
+            self._outer = self._stance = None
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        self.close()
+        self._unhook()
         if output is not None:  # None after an exception: torch calls always_call hooks then, too
             self._guard(self._ended, self._seen)

@@ -111,7 +111,9 @@ def watch(
             _check_stream(model, probe)
             how = pool, channels_last
             stream = partial(Stream, told.run, told.probe_size, Picture(mean, std, unnormalize), *how)
-        plan = Plan(_known_layers(model, layers), probe, pool, channels_last, schedule, collector, stream)
+        chosen = _known_layers(model, layers), probe, pool, channels_last
+        budget = told.budget if told.every is None else None
+        plan = Plan(*chosen, schedule, collector, budget=budget, stream=stream)
         return _started(model, plan, told, plain_config(config), auto_stop)
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
@@ -135,6 +137,11 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
 def _check_stream(model: nn.Module, probe: ProbeSet | None) -> None:
     if probe is not None:
         raise ClientError("sample='stream' takes its images from the training batches: leave probe= out")
+    if getattr(unwrapped(model), "_compiled_call_impl", None) is not None:
+        raise ClientError(
+            "sample='stream' cannot see into a model compiled in place: use compiled = torch.compile(model) and watch "
+            "that, or sample='probe'"
+        )
     if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
         raise ClientError(
             "sample='stream' cannot follow a batch through DataParallel's replicas: use DistributedDataParallel, "
