@@ -184,8 +184,11 @@ class Recorder:
         if self.stream is not None:
             self.stream.change_layers(known)
         elif self._probes is not None:
-            few = self._captured_on(model, known, self._probes.inputs[:2])
-            self._check(few, self.step, len(self._probes.inputs) / 2)
+            try:
+                few = self._captured_on(model, known, self._probes.inputs[:2])
+                self._check(few, self.step, len(self._probes.inputs) / 2)
+            except ClientError as error:
+                raise ClientError(f"layers {', '.join(known)}: {error}") from error
         self.layers = known
         return f"watching {', '.join(known)} from the next capture on"
 

@@ -155,8 +155,7 @@ class Stream:
         self._harvest(wait=True)
         window = self._window
         if window is not None and not self.delivered and window.count >= FEWEST:
-            self._size = window.count
-            self._finish(window)
+            self._hand_on(window, window.count)
         self._window = None
 
     def release(self) -> None:
@@ -303,13 +302,16 @@ class Stream:
             # All the images there are; a little fewer, so that later windows find as many.
             self._size = max(FEWEST, int(ENOUGH * window.count))
         if window.count >= self._size:
-            self.delivered += 1
-            self._delivered(*window.take(self._size))
+            self._hand_on(window, self._size)
         elif not self.delivered:
             raise ClientError(
                 f"only {window.count} different images came in {window.seen} training rows, a capture needs {FEWEST}: "
                 "check the ids given to samples(), or use sample='probe'"
             )
+
+    def _hand_on(self, window: Window, count: int) -> None:
+        self.delivered += 1
+        self._delivered(*window.take(count))
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -18,6 +18,26 @@ Guard = Callable[..., None]
 """Calls a function with arguments, times it, and lets none of its errors into the training."""
 
 
+class _AtEnd:
+    """Called at the end of a forward, also of one that fails: then ``output`` is None.
+
+    It can be pickled with the model, for a script that saves one in an exception's handler; the copy does nothing.
+    """
+
+    def __init__(self, call: Callable[[Any], None] | None = None) -> None:
+        self._call = call
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self._call is not None:
+            self._call(output)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _AtEnd:
+        return _AtEnd()
+
+    def __reduce__(self) -> tuple[type[_AtEnd], tuple[()]]:
+        return _AtEnd, ()
+
+
 class Tap:
     """Attached between the beginning and the end of one forward of ``model`` (the unwrapped module).
 
@@ -38,17 +58,14 @@ class Tap:
         self._seen: Any = None
         self.problem = "no output"
         """What was wrong with a layer that gave no rows."""
-        self._handles: list[Any] = [model.register_forward_hook(self._end, always_call=True)]
-        self._outer: Any = None
+        self.open = True
+        """Whether the forward has not ended."""
+        self._handles: list[Any] = []
+        self._at_end = [model.register_forward_hook(_AtEnd(self._end), always_call=True)]
         self._stance: Any = None
         if "torch._dynamo" in sys.modules:
-            self._outer = root.register_forward_hook(self._leave, always_call=True)
+            self._at_end.append(root.register_forward_hook(_AtEnd(self._leave), always_call=True))
             self._stance = torch.compiler.set_stance("force_eager")
-
-    @property
-    def open(self) -> bool:
-        """Whether the forward has not ended."""
-        return bool(self._handles)
 
     def shapes(self, model: nn.Module, images: int) -> None:
         """See every module's output shape."""
@@ -88,20 +105,30 @@ class Tap:
     def close(self) -> None:
         """Remove every hook."""
         self._unhook()
-        self._leave()
+        self._restore()
+        for handle in self._at_end:
+            handle.remove()
+        self._at_end = []
 
     def _unhook(self) -> None:
+        self.open = False
         for handle in self._handles:
             handle.remove()
         self._handles = []
 
-    def _leave(self, *_: Any) -> None:
-        if self._outer is not None:
-            self._outer.remove()
+    def _restore(self) -> None:
+        if self._stance is not None:
             self._stance.__exit__(None, None, None)
-            self._outer = self._stance = None
+            self._stance = None
 
-    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+    def _end(self, output: Any) -> None:
         self._unhook()
-        if output is not None:  # None after an exception: torch calls always_call hooks then, too
+        # After an exception torch walks through the live dictionary of hooks: those on the model must stay until later.
+        if output is not None:
+            self._at_end.pop(0).remove()
             self._guard(self._ended, self._seen)
+
+    def _leave(self, output: Any) -> None:
+        self._restore()
+        if output is not None:
+            self._at_end.pop().remove()

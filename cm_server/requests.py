@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cm_client.protocol import Envelope
@@ -30,10 +30,10 @@ class RequestDesk:
 
     Args:
         counter: the ingest's.
-        sessions: open connections by run.
+        sessions: the open connections by run, as they are now.
     """
 
-    def __init__(self, counter: Counter, sessions: Mapping[str, Session]) -> None:
+    def __init__(self, counter: Counter, sessions: Callable[[], Mapping[str, Session]]) -> None:
         self._counter, self._sessions = counter, sessions
         self._numbers = itertools.count()
         self._open: OrderedDict[int, _Asker] = OrderedDict()
@@ -49,7 +49,7 @@ class RequestDesk:
         self._open[number] = asker
         if len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)
-        self._counter.reply(self._sessions[envelope.run], Request(number, request.action, request.layers))
+        self._counter.reply(self._sessions()[envelope.run], Request(number, request.action, request.layers))
 
     def answered(self, session: Session, answer: Answer) -> None:
         """A client says what became of a request."""
@@ -63,13 +63,13 @@ class RequestDesk:
             return f"request {request.action[:64]!r}: choose one of {', '.join(ACTIONS)}"
         if request.action == "layers" and not (request.layers and all(type(n) is str for n in request.layers)):
             return "request 'layers' names no layer"
-        session = self._sessions.get(run)
+        session = self._sessions().get(run)
         if session is not None and not session.lost:
             return ""
         known = self._counter.reader.run(run)
         if known is not None:
             return f"run {run!r} is not connected ({known.state})"
-        connected = ", ".join(sorted(r for r, s in self._sessions.items() if not s.lost)[:20])
+        connected = ", ".join(sorted(r for r, s in self._sessions().items() if not s.lost)[:20])
         return f"no run {run!r} here; connected: {connected or 'none'}"
 
     def _reply(self, asker: _Asker, answer: Answer) -> None:

@@ -25,6 +25,7 @@ class WireServer:
         self.port = 0
         self.refusal = ""
         self.known_probe = ""
+        self.samples = "probe stream"
         self.envelopes: list[Envelope] = []
         self.identity = b""
         self._sessions: set[tuple[str, str]] = set()
@@ -105,7 +106,7 @@ class WireServer:
         if isinstance(message, m.Hello):
             self.envelopes.append(envelope)
             self._sessions.add(session)
-            answer = m.Welcome("test", self.credit, self.known_probe, "pooled", 2, "probe stream")
+            answer = m.Welcome("test", self.credit, self.known_probe, "pooled", 2, samples=self.samples)
             self._reply(router, envelope, m.Refuse(self.refusal) if self.refusal else answer)
         elif session not in self._sessions:
             self._reply(router, envelope, m.Unknown())
