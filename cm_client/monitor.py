@@ -168,8 +168,10 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
         self.finish(status="finished" if kind is None else "failed")
 
-    @_guest
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.guard(self._step, args, kwargs)
+
+    def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._recorder is not None:
             if self._back.waiting:
                 self._back.work(self._recorder)

@@ -77,6 +77,8 @@ class Recorder:
         self.paused = False
         self._meter = meter
         self._asked = False
+        self._busy = True
+        """Whether a step needs a look although no capture is due."""
         self._window_from = 0.0
         self.stream = plan.stream(guard, self._streamed) if plan.stream else None
         if self.stream is not None:
@@ -115,16 +117,26 @@ class Recorder:
         """
         step = self.step
         self._forwards += 1
+        if step < self._plan.schedule.earliest and not self._busy:
+            if self.stream is not None:
+                self.stream.samples(None)  # ids of a forward that is passed by are nobody else's
+            return
         self._meter.start()
         if self.stream is not None:
-            model = self._model()
-            if model is not None:
-                self.stream.forward(model, step, args, kwargs, self._opens)
+            self._sample(self.stream, step, args, kwargs)
             return
         if self._probes is None:
             self._gather(step, args, kwargs)
-        if self._probes is not None and self._due(step):
-            self._take(step, time.time())
+        if self._probes is not None:
+            self._busy = False
+            if self._due(step):
+                self._take(step, time.time())
+
+    def _sample(self, stream: Stream, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        model = self._model()
+        if model is not None:
+            stream.forward(model, step, args, kwargs, self._opens)
+        self._busy = stream.busy
 
     def close(self, status: str) -> None:
         """Training is over: capture the final weights, and step 0 where that is still owed.
@@ -161,7 +173,7 @@ class Recorder:
         if self.paused:
             raise ClientError("paused: resume first")
         if self.stream is not None:
-            self._asked = True
+            self._asked = self._busy = True
             return f"a window of {self.stream.size} training images begins at step {self.step}"
         if self._probes is None:
             raise ClientError("the probe set is still being collected: ask again in a few steps")
@@ -183,6 +195,7 @@ class Recorder:
             raise ClientError("; ".join(sentences) or f"layers {list(layers)}: name 1 to {limits.MAX_LAYERS}")
         if self.stream is not None:
             self.stream.change_layers(known)
+            self._busy = True
         elif self._probes is not None:
             try:
                 few = self._captured_on(model, known, self._probes.inputs[:2])
@@ -205,6 +218,8 @@ class Recorder:
         if not ((self._asked and not self.paused) or self._due(step)):
             return False
         self._asked = False
+        self._busy = True
+        """Whether a step needs a look although no capture is due."""
         self._window_from = self._meter.thread
         return True
 

@@ -17,12 +17,21 @@ from cm_client.errors import ClientError
 SHARE = 0.01
 BUDGET_STEPS = 10
 """Steps between captures, at least, however cheap they are: nearer than that nothing new is to be seen."""
+LOOK = 4
+"""Steps after which it is asked again whether a capture is paid for: asking costs, too."""
+NEVER = 2**62
 _REMEMBERED = 4
 """Captures whose cost says what the next one may cost."""
 
 
 class Schedule(Protocol):
-    """Decides at each step; is told of each capture."""
+    """Decides at each step; is told of each capture.
+
+    Attributes:
+        earliest: before this step `due` need not be asked: it would say no.
+    """
+
+    earliest: int
 
     def due(self, step: int, now: float, spent: float) -> bool:
         """Whether to capture at ``step`` (steps done).
@@ -120,17 +129,18 @@ class AtMarks:
 
     def __init__(self, marks: Marks) -> None:
         self._after = marks.after
-        self._next: int | None = 0
         self._last = -1
+        self.earliest = 0
 
     def due(self, step: int, now: float, spent: float) -> bool:
         """True once per mark."""
-        return self._next is not None and step >= self._next
+        return step >= self.earliest
 
     def captured(self, step: int, now: float, seconds: float) -> None:
         """Remember the step."""
         self._last = max(self._last, step)
-        self._next = self._after(self._last)
+        mark = self._after(self._last)
+        self.earliest = NEVER if mark is None else mark
 
 
 class Chosen:
@@ -139,6 +149,7 @@ class Chosen:
     def __init__(self, choose: Callable[[int], bool]) -> None:
         self._choose = choose
         self._last = -1
+        self.earliest = 0
 
     def due(self, step: int, now: float, spent: float) -> bool:
         """The function's answer; False at a step captured already."""
@@ -168,6 +179,7 @@ class Budget:
     def __init__(self, share: float = SHARE, steps: int = BUDGET_STEPS) -> None:
         self._share, self._steps = share, steps
         self._last = -1
+        self.earliest = 0
         self._not_before = 0.0
         self._costs: deque[float] = deque(maxlen=_REMEMBERED)
 
@@ -175,13 +187,17 @@ class Budget:
         """True where the steps since the last capture are enough and the next one is paid for."""
         if self._last < 0:
             return True
-        if step < self._last + self._steps or now < self._not_before:
+        if step < self.earliest:
             return False
-        return spent + max(self._costs) <= self._share * now
+        paid = now >= self._not_before and spent + max(self._costs) <= self._share * now
+        if not paid:
+            self.earliest = step + LOOK
+        return paid
 
     def captured(self, step: int, now: float, seconds: float) -> None:
         """Remember step, end and cost."""
         self._last = step
+        self.earliest = step + self._steps
         self._costs.append(seconds)
         self._not_before = now + seconds / self._share
 

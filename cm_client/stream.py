@@ -109,9 +109,9 @@ class Stream:
         return self._size
 
     @property
-    def sampling(self) -> bool:
-        """Whether a window is open."""
-        return self._window is not None
+    def busy(self) -> bool:
+        """Whether it wants to be told of the next forward although no window is due."""
+        return self._window is not None or self.layers is None or (self._tap is not None and self._tap.open)
 
     def attach(self, root: nn.Module) -> None:
         """The training loop calls ``root``: the model itself, or the compiled or wrapped one."""

@@ -187,7 +187,7 @@ def test_a_requested_layer_that_cannot_be_captured_does_not_end_the_watching(
     monitor = cm_client.watch(model, server=server.address, **options)
     train(model, 5)
     (answer,) = ask(server, monitor, model, m.Request(1, "layers", ["flat"]))
-    train(model, 60)
+    train(model, 120)
     assert monitor.watching
     if sample == "probe":
         assert not answer.accepted
