@@ -121,18 +121,7 @@ def pictures(
         ClientError: mean or std do not fit the channels, or ``unnormalize`` returns no pictures.
     """
     channels = inputs.shape[1]
-    scale, shift = torch.ones(channels), torch.zeros(channels)
-    if unnormalize is None and mean is not None and std is not None:
-        scale, shift = torch.tensor(std, dtype=torch.float32), torch.tensor(mean, dtype=torch.float32)
-        if scale.shape != (channels,) or shift.shape != (channels,):
-            raise ClientError(
-                f"mean {mean!r} and std {std!r} for images with {channels} channels: give one per channel"
-            )
-    elif unnormalize is None:
-        low, high = _ranges(inputs)
-        if low.min() < 0 or high.max() > 1:
-            scale = 1 / (high - low).clamp_min(1e-12)
-            shift = -low * scale
+    scale, shift = scale_and_shift(inputs, mean, std) if unnormalize is None else (torch.empty(0), torch.empty(0))
     parts = []
     for part in inputs.split(256):
         if unnormalize is not None:
@@ -141,6 +130,29 @@ def pictures(
         shown = part.float() * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
         parts.append(_as_uint8(shown, channels, len(part)))
     return np.concatenate(parts)
+
+
+def scale_and_shift(
+    inputs: Tensor, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[Tensor, Tensor]:
+    """What takes inputs ``[N, C, H, W]`` to 0..1 pictures: ``x * scale + shift``, ``[C]`` each, as `pictures` does.
+
+    Raises:
+        ClientError: mean or std do not fit the channels.
+    """
+    channels = inputs.shape[1]
+    if mean is not None and std is not None:
+        scale, shift = torch.tensor(std, dtype=torch.float32), torch.tensor(mean, dtype=torch.float32)
+        if scale.shape != (channels,) or shift.shape != (channels,):
+            raise ClientError(
+                f"mean {mean!r} and std {std!r} for images with {channels} channels: give one per channel"
+            )
+        return scale, shift
+    low, high = _ranges(inputs)
+    if low.min() < 0 or high.max() > 1:
+        scale = 1 / (high - low).clamp_min(1e-12)
+        return scale, -low * scale
+    return torch.ones(channels), torch.zeros(channels)
 
 
 def _ranges(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +165,16 @@ def _ranges(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _as_uint8(shown: Any, channels: int, count: int) -> np.ndarray:
-    tensor = torch.as_tensor(shown).detach().cpu()
+    return as_uint8(shown, channels, count).cpu().numpy()
+
+
+def as_uint8(shown: Any, channels: int, count: int) -> Tensor:
+    """Pictures, uint8 or floats in 0..1, ``[n, C, H, W]`` or ``[n, H, W, C]``: uint8 ``[n, H, W, C]`` on their device.
+
+    Raises:
+        ClientError: another shape.
+    """
+    tensor = torch.as_tensor(shown).detach()
     if tensor.ndim != 4 or len(tensor) != count or channels not in (tensor.shape[1], tensor.shape[3]):
         raise ClientError(
             f"unnormalize returned shape {tuple(tensor.shape)}: give [n, {channels}, H, W] or [n, H, W, {channels}]"
@@ -162,7 +183,7 @@ def _as_uint8(shown: Any, channels: int, count: int) -> np.ndarray:
         tensor = tensor.permute(0, 2, 3, 1)
     if tensor.dtype != torch.uint8:
         tensor = (torch.nan_to_num(tensor.float()).clamp(0, 1) * 255).round().byte()
-    return tensor.contiguous().numpy()
+    return tensor.contiguous()
 
 
 def _kept_dtype(images: Tensor, size: int) -> torch.dtype:

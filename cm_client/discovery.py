@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from cm_client.capture import forward, undisturbed
 from cm_client.errors import ClientError
@@ -43,15 +44,7 @@ def observe(model: nn.Module, images: Tensor, argument: str | None = None) -> li
     Raises:
         ClientError: the model does not accept the images.
     """
-    seen: list[Output] = []
-
-    def note(path: str, module: nn.Module, args: Any, output: Any) -> None:
-        tensor = first_tensor(output)
-        if tensor is not None and len(tensor) == len(images):
-            weighted = any(p.ndim >= 2 for p in module.parameters(recurse=False))
-            seen.append(Output(path, type(module).__name__, tuple(tensor.shape), weighted))
-
-    handles = [m.register_forward_hook(partial(note, path)) for path, m in model.named_modules() if path]
+    seen, handles = listen(model, len(images))
     try:
         with undisturbed(model):
             forward(model, images, argument)
@@ -59,6 +52,19 @@ def observe(model: nn.Module, images: Tensor, argument: str | None = None) -> li
         for handle in handles:
             handle.remove()
     return seen
+
+
+def listen(model: nn.Module, images: int) -> tuple[list[Output], list[RemovableHandle]]:
+    """Outputs with a row per image, as they come in a forward that somebody else runs, and the hooks to be removed."""
+    seen: list[Output] = []
+
+    def note(path: str, module: nn.Module, args: Any, output: Any) -> None:
+        tensor = first_tensor(output)
+        if tensor is not None and tensor.ndim and len(tensor) == images:
+            weighted = any(p.ndim >= 2 for p in module.parameters(recurse=False))
+            seen.append(Output(path, type(module).__name__, tuple(tensor.shape), weighted))
+
+    return seen, [m.register_forward_hook(partial(note, path)) for path, m in model.named_modules() if path]
 
 
 def choose(outputs: Sequence[Output], channels_last: bool | None = None, most: int = STAGES) -> list[str]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cm_client.back_channel import AlertCallback, BackChannel
 from cm_client.errors import ClientError
 from cm_client.hooks import StepHook, unwrapped
+from cm_client.meter import Meter
 from cm_client.protocol.messages import AlertNotice, Finish, Hello
 from cm_client.recorder import Plan, Recorder
 from cm_client.transport import MakeSpool, Transport
@@ -25,20 +27,11 @@ live: set[Monitor] = set()
 
 
 def _guest(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Time the method, and let none of its errors out: the first one ends the watching with one line in the log."""
+    """The method called through `Monitor.guard`."""
 
     @functools.wraps(method)
-    def guarded(self: Monitor, *args: Any, **kwargs: Any) -> None:
-        if self._quiet:
-            self._hook.detach()
-            return
-        started = time.perf_counter()
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:
-            self._fail(error)
-        finally:
-            self._seconds += time.perf_counter() - started
+    def guarded(self: Monitor, *args: Any) -> None:
+        self.guard(method, self, *args)
 
     return guarded
 
@@ -49,16 +42,17 @@ class Monitor:
     Args:
         run: id of the run.
         strict: raise internal errors instead of logging the first.
+        auto_stop: let an alert of severity ``error`` turn `should_stop` true.
     """
 
-    def __init__(self, run: str = "", strict: bool = False) -> None:
+    def __init__(self, run: str = "", strict: bool = False, auto_stop: bool = False) -> None:
         self.run = run
         self._strict = strict
         self._quiet = True
         self._closed = False
         self._error = ""
-        self._seconds = 0.0
-        self._started = time.perf_counter()
+        self._meter = Meter(self._sender_seconds)
+        self._back = BackChannel(auto_stop, strict, self._meter)
         self._hook = StepHook(self._forward)
         self._recorder: Recorder | None = None
         self._transport: Transport | None = None
@@ -75,13 +69,31 @@ class Monitor:
     ) -> None:
         """Start watching ``model``; before this call (and for ever where it never comes) the monitor does nothing."""
         inner = unwrapped(model)
+        self._meter.budget = plan.budget
         self._owner = weakref.ref(inner, self._model_gone)
         self._transport = Transport(server, self.run, hello, self.stats, self._refused, make_spool, welcomed)
-        self._recorder = Recorder(inner, plan, self._transport.set_probes, self._transport.add_capture)
+        hand_on = self._transport.set_probes, self._transport.add_capture
+        self._recorder = Recorder(inner, plan, *hand_on, self._meter, self.guard)
+        if self._recorder.stream is not None:
+            self._recorder.stream.attach(model)
+        self._back.listen(self._transport.link.alerts, self._transport.requests, self._transport.answer)
         self._quiet = False
         live.add(self)
         self._hook.attach(model)
         self._transport.start()
+
+    def guard(self, call: Callable[..., Any], *args: Any) -> None:
+        """Time a call into the client, and let none of its errors out: the first one ends the watching."""
+        if self._quiet:
+            self._hook.detach()
+            return
+        self._meter.enter()
+        try:
+            call(*args)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._meter.leave()
 
     def forget(self) -> None:
         """Do nothing from now on, not even close what is open: it belongs to another process."""
@@ -94,6 +106,32 @@ class Monitor:
     def step(self, n: int) -> None:
         """Say how many optimiser steps are done, where counting training forwards is wrong (gradient accumulation)."""
         self._tell_step(n)
+
+    def samples(self, ids: Any) -> None:
+        """Name the images of the next training forward, one id each (a list, array or tensor).
+
+        With ``sample="stream"`` an image whose id the server knows is not sent again, although augmentation makes it
+        look different each time; the first look stands for it. Without ids an image is known by its content.
+        """
+        if self._recorder is not None and self._recorder.stream is not None:
+            self._recorder.stream.samples(ids)
+
+    def on_alert(self, callback: AlertCallback) -> None:
+        """Call ``callback(alert)`` when an alert of this run begins to fire and when it is over (see ``alert.state``).
+
+        It is called in the training's own thread, between two steps. Its errors are logged once and never raised; to
+        end the training, look at `should_stop`.
+        """
+        self._back.on_alert(callback)
+
+    def should_stop(self) -> bool:
+        """Whether training had better stop: an alert of severity ``error`` fired and ``watch(auto_stop=True)`` was
+        said, or a person asked for it (``concept-monitor request RUN stop``). Once true, it stays so.
+
+        In distributed training only rank 0 is told: share its answer before you act on it.
+        """
+        self._between()
+        return self._back.stop
 
     def finish(self, timeout: float = 10.0, status: str = "finished") -> None:
         """End the run: capture the final weights, send what is left, waiting at most ``timeout`` seconds.
@@ -119,6 +157,7 @@ class Monitor:
             return False
         if self._has_time(until):
             self._close_recorder(status)
+        self._between()
         self._closed = True
         self._hook.detach()
         live.discard(self)
@@ -134,12 +173,7 @@ class Monitor:
 
     def stats(self) -> dict[str, Any]:
         """Figures of the client: steps, captures, drops, bytes, and its share of the training's wall time."""
-        elapsed = max(1e-9, time.perf_counter() - self._started)
-        figures: dict[str, Any] = {
-            "seconds": elapsed,
-            "overhead_seconds": self._seconds,
-            "overhead_share": self._seconds / elapsed,
-        }
+        figures = self._meter.figures()
         if self._error:
             figures["error"] = self._error[:1000]
         if self._recorder is not None and self._transport is not None:
@@ -162,10 +196,19 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
         self.finish(status="finished" if kind is None else "failed")
 
-    @_guest
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.guard(self._step, args, kwargs)
+
+    def _step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._recorder is not None:
+            if self._back.waiting:
+                self._back.work(self._recorder)
             self._recorder.forward(args, kwargs)
+
+    @_guest
+    def _between(self) -> None:
+        if self._recorder is not None and self._back.waiting:
+            self._back.work(self._recorder)
 
     @_guest
     def _log(self, scalars: dict[str, Any]) -> None:
@@ -201,14 +244,20 @@ class Monitor:
     def _has_time(self, until: float) -> bool:
         """Whether a capture like those before would end in time."""
         taken = self._recorder
-        usual = taken.capture_seconds / taken.captures if taken is not None and taken.captures else 0.0
+        probed = taken.captures if taken is not None and taken.stream is None else 0
+        usual = self._meter.capturing / probed if probed else 0.0
         if time.monotonic() + usual < until or not usual:
             return True
         LOG.info("no final capture: it would take %.1f s, and there is less left", usual)
         return False
 
+    def _sender_seconds(self) -> float:
+        return self._transport.cpu_seconds if self._transport is not None else 0.0
+
     def _fail(self, error: Exception) -> None:
         """The first error of our own: one line, then silence."""
+        if self._recorder is not None:
+            self._recorder.release()
         self._error = str(error) if isinstance(error, ClientError) else f"{type(error).__name__}: {error}"
         self._quiet = True
         self._hook.detach()
@@ -239,7 +288,7 @@ def _recorder_figures(recorder: Recorder) -> dict[str, Any]:
         "step": recorder.step,
         "probes": recorder.probes,
         "captures": recorder.captures,
-        "capture_seconds": recorder.capture_seconds,
+        "paused": recorder.paused,
     }
 
 

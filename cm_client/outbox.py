@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cm_client.items import CaptureItem, ProbeImages
+from cm_client.items import CaptureItem, ProbeImages, StreamSample
 from cm_client.rows import RowLane, row_bytes
 
-__all__ = ["CaptureItem", "Outbox", "Parcel", "ProbeImages", "Shelf", "row_bytes"]
+__all__ = ["CaptureItem", "Outbox", "Parcel", "ProbeImages", "Shelf", "StreamSample", "row_bytes"]
 
 MAX_BYTES = 256 * 2**20
 """Of captures in memory."""
@@ -243,6 +243,13 @@ class Outbox:
             if number in self._dropped:
                 numbers.append(number)
         return [self._dropped[number] for number in numbers], numbers
+
+    def messages(self, number: int) -> Iterator[Any]:
+        """The messages of a capture once more; none where it is acked, dropped or damaged."""
+        kept = self._captures.get(number)
+        if kept is None:
+            return iter(())
+        return kept.item.messages() if kept.item is not None else self._taken_down(number) or iter(())
 
     def tell_again(self) -> None:
         """No answer came: all drops are to be told once more."""

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from cm_client.capture import capture, weights_copy
 from cm_client.collect import FEWEST, Collector
-from cm_client.discovery import choose, observe
+from cm_client.discovery import checked, choose, observe
 from cm_client.errors import ClientError
-from cm_client.outbox import CaptureItem, ProbeImages
+from cm_client.meter import Meter
+from cm_client.outbox import CaptureItem, ProbeImages, StreamSample
 from cm_client.probe import FrozenProbes, ProbeSet, freeze
 from cm_client.protocol import limits
 from cm_client.schedule import Schedule
+from cm_client.stream import Stream
 
 LOG = logging.getLogger("cm_client")
 
@@ -36,6 +38,8 @@ class Plan:
         schedule: when to capture.
         collector: gathers the probe set where ``probe`` is None.
         start_step: steps done before the first forward.
+        budget: the share of the time that ``schedule`` keeps to, None where it keeps to steps.
+        stream: makes the sampler of training batches, where they are sampled instead of a probe set.
     """
 
     layers: Sequence[str] | None
@@ -45,6 +49,8 @@ class Plan:
     schedule: Schedule
     collector: Collector
     start_step: int = 0
+    budget: float | None = None
+    stream: Callable[[Callable[..., None], Callable[..., None]], Stream] | None = None
 
 
 class Recorder:
@@ -55,6 +61,8 @@ class Recorder:
         plan: what to record.
         probes_ready: takes the probe set's images.
         captured: takes a capture.
+        meter: says what the client has cost so far.
+        guard: through which hooks in the model call.
     """
 
     def __init__(
@@ -63,10 +71,20 @@ class Recorder:
         plan: Plan,
         probes_ready: Callable[[ProbeImages], None],
         captured: Callable[[CaptureItem], None],
+        meter: Meter,
+        guard: Callable[..., None],
     ) -> None:
         self.layers = list(plan.layers) if plan.layers is not None else None
         self.captures = 0
-        self.capture_seconds = 0.0
+        self.paused = False
+        self._meter = meter
+        self._asked = False
+        self._busy = True
+        """Whether a step needs a look although no capture is due."""
+        self._window_from = 0.0
+        self.stream = plan.stream(guard, self._streamed) if plan.stream else None
+        if self.stream is not None:
+            self.stream.layers = self.layers
         self._model = weakref.ref(model)
         self._plan = plan
         self._channels_last = plan.channels_last
@@ -101,10 +119,26 @@ class Recorder:
         """
         step = self.step
         self._forwards += 1
+        if step < self._plan.schedule.earliest and not self._busy:
+            if self.stream is not None:
+                self.stream.samples(None)  # ids of a forward that is passed by are nobody else's
+            return
+        self._meter.start()
+        if self.stream is not None:
+            self._sample(self.stream, step, args, kwargs)
+            return
         if self._probes is None:
             self._gather(step, args, kwargs)
-        if self._probes is not None and self._plan.schedule.due(step, time.perf_counter()):
-            self._take(step, time.time())
+        if self._probes is not None:
+            self._busy = False
+            if self._due(step):
+                self._take(step, time.time())
+
+    def _sample(self, stream: Stream, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        model = self._model()
+        if model is not None:
+            stream.forward(model, step, args, kwargs, self._opens)
+        self._busy = stream.busy
 
     def close(self, status: str) -> None:
         """Training is over: capture the final weights, and step 0 where that is still owed.
@@ -113,10 +147,13 @@ class Recorder:
             ClientError: see `forward`.
         """
         model = self._model()
-        if model is None or not self._forwards:
+        if model is None or not self._forwards or self.paused:
             return
         # After a failure on a GPU the next call there may hang or fail for good.
         if status == "failed" and any(p.is_cuda for p in model.parameters()):
+            return
+        if self.stream is not None:
+            self.stream.close()
             return
         if self._probes is None:
             seen = self._plan.collector.count
@@ -128,6 +165,78 @@ class Recorder:
             self._begin(self._plan.collector.finish(), self.step)
         if self._last_step != self.step:
             self._take(self.step, time.time())
+
+    def capture_now(self) -> str:
+        """Take a capture before the next step, or open a window of the stream; says which.
+
+        Raises:
+            ClientError: it cannot be; the text says why.
+        """
+        if self.paused:
+            raise ClientError("paused: resume first")
+        if self.stream is not None:
+            self._asked = self._busy = True
+            return f"a window of {self.stream.size} training images begins at step {self.step}"
+        if self._probes is None:
+            raise ClientError("the probe set is still being collected: ask again in a few steps")
+        if self._last_step != self.step:
+            self._take(self.step, time.time())
+        return f"captured at step {self.step}"
+
+    def watch_layers(self, layers: Sequence[str]) -> str:
+        """Watch other layers from the next capture on; says which.
+
+        Raises:
+            ClientError: the model has no such layer, or it gives no row per image; then everything stays as it was.
+        """
+        model = self._model()
+        if model is None:
+            raise ClientError("the model is gone")
+        known, sentences = checked(model, layers)
+        if sentences or not 1 <= len(known) <= limits.MAX_LAYERS:
+            raise ClientError("; ".join(sentences) or f"layers {list(layers)}: name 1 to {limits.MAX_LAYERS}")
+        if self.stream is not None:
+            self.stream.change_layers(known)
+            self._busy = True
+        elif self._probes is not None:
+            try:
+                few = self._captured_on(model, known, self._probes.inputs[:2])
+                self._check(few, self.step, len(self._probes.inputs) / 2)
+            except ClientError as error:
+                raise ClientError(f"layers {', '.join(known)}: {error}") from error
+        self.layers = known
+        return f"watching {', '.join(known)} from the next capture on"
+
+    def release(self) -> None:
+        """Remove what hooks there are in the model."""
+        if self.stream is not None:
+            self.stream.release()
+
+    def _due(self, step: int) -> bool:
+        return not self.paused and self._plan.schedule.due(step, self._meter.elapsed(), self._meter.spent())
+
+    def _opens(self, step: int) -> bool:
+        """Whether a window of the stream may open now."""
+        if not ((self._asked and not self.paused) or self._due(step)):
+            return False
+        self._asked = False
+        self._busy = True
+        """Whether a step needs a look although no capture is due."""
+        self._window_from = self._meter.thread
+        return True
+
+    def _streamed(self, sample: StreamSample, step: int, found: dict[str, np.ndarray]) -> None:
+        if self.stream is not None:
+            self.layers = self.stream.layers
+        self._check(found, step)
+        self._captured(CaptureItem(self.captures, step, time.time(), sample.fingerprint, found, sample))
+        self._taken(step, self._meter.thread - self._window_from)
+
+    def _taken(self, step: int, seconds: float) -> None:
+        self.captures += 1
+        self._meter.capturing += seconds
+        self._last_step = step
+        self._plan.schedule.captured(step, self._meter.elapsed(), seconds)
 
     def _gather(self, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self._plan.probe is not None:
@@ -164,24 +273,26 @@ class Recorder:
             self._take(step, at, self._weights)
         self._weights = None
         # What was due while the probe set grew is over; what is due from this step on is not.
-        self._plan.schedule.captured(max(step, now - 1), time.perf_counter(), self.capture_seconds)
+        self._plan.schedule.captured(max(step, now - 1), self._meter.elapsed(), self._meter.capturing)
 
     def _take(self, step: int, at: float, weights: dict[str, Tensor] | None = None) -> None:
         model, probes = self._model(), self._probes
         if model is None or probes is None or self.layers is None:
             return
         started = time.perf_counter()
-        options: dict[str, Any] = {"argument": probes.argument, "how": self._plan.how, "weights": weights}
-        found = capture(model, self.layers, probes.inputs, channels_last=self._channels_last, **options)
+        found = self._captured_on(model, self.layers, probes.inputs, weights)
         self._check(found, step)
         self._captured(CaptureItem(self.captures, step, at, probes.shown.fingerprint, found))
-        now = time.perf_counter()
-        self.captures += 1
-        self.capture_seconds += now - started
-        self._last_step = step
-        self._plan.schedule.captured(step, now, now - started)
+        self._taken(step, time.perf_counter() - started)
 
-    def _check(self, found: dict[str, np.ndarray], step: int) -> None:
+    def _captured_on(
+        self, model: nn.Module, layers: Sequence[str], inputs: Tensor, weights: dict[str, Tensor] | None = None
+    ) -> dict[str, np.ndarray]:
+        argument = self._probes.argument if self._probes is not None else None
+        options: dict[str, Any] = {"argument": argument, "how": self._plan.how, "weights": weights}
+        return capture(model, layers, inputs, channels_last=self._channels_last, **options)
+
+    def _check(self, found: dict[str, np.ndarray], step: int, times: float = 1.0) -> None:
         for layer, values in found.items():
             if values.shape[1] > limits.MAX_UNITS:
                 raise ClientError(
@@ -192,6 +303,6 @@ class Recorder:
                 LOG.warning(
                     "NaN or infinite activations in layer %r at step %d: the server masks those units", layer, step
                 )
-        total = sum(values.nbytes for values in found.values())
+        total = int(times * sum(values.nbytes for values in found.values()))
         if total > limits.MAX_CAPTURE:
             raise ClientError(f"a capture has {total} bytes: {limits.MAX_CAPTURE} are allowed; watch fewer layers=[…]")

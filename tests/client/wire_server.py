@@ -27,6 +27,7 @@ class WireServer:
         self.speaks_1_1 = True
         self.known_step = -1
         self.known_probe = ""
+        self.samples = "probe stream"
         self.envelopes: list[Envelope] = []
         self.identity = b""
         self._sessions: set[tuple[str, str]] = set()
@@ -107,9 +108,8 @@ class WireServer:
         if isinstance(message, m.Hello):
             self.envelopes.append(envelope)
             self._sessions.add(session)
-            answer = m.Welcome(
-                "test", self.credit, self.known_probe, "pooled", 2, acks=self.speaks_1_1, known_step=self.known_step
-            )
+            about = "test", self.credit, self.known_probe, "pooled", 2
+            answer = m.Welcome(*about, acks=self.speaks_1_1, known_step=self.known_step, samples=self.samples)
             self._reply(router, envelope, m.Refuse(self.refusal) if self.refusal else answer)
         elif session not in self._sessions:
             self._reply(router, envelope, m.Unknown())
