@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cm_client.capture import forward, undisturbed
+from cm_client.calls import Call
+from cm_client.capture import forward
 from cm_client.errors import ClientError
 from cm_client.pooling import first_tensor, spatial_size
+from cm_client.undisturbed import undisturbed
 
 STAGES = 4
 """Layers watched by default."""
@@ -37,7 +39,7 @@ class Output:
     weighted: bool
 
 
-def observe(model: nn.Module, images: Tensor, argument: str | None = None) -> list[Output]:
+def observe(model: nn.Module, images: Tensor, call: Call | None = None) -> list[Output]:
     """Every module's output on a few ``images``, the root left out; the model is as before afterwards.
 
     Raises:
@@ -51,13 +53,13 @@ def observe(model: nn.Module, images: Tensor, argument: str | None = None) -> li
             weighted = any(p.ndim >= 2 for p in module.parameters(recurse=False))
             seen.append(Output(path, type(module).__name__, tuple(tensor.shape), weighted))
 
-    handles = [m.register_forward_hook(partial(note, path)) for path, m in model.named_modules() if path]
-    try:
-        with undisturbed(model):
-            forward(model, images, argument)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with undisturbed(model):
+        handles = [m.register_forward_hook(partial(note, path)) for path, m in model.named_modules() if path]
+        try:
+            forward(model, images, call and call.part(0, len(images)))
+        finally:
+            for handle in handles:
+                handle.remove()
     return seen
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cm_client.errors import ClientError
 from cm_client.hooks import StepHook, unwrapped
+from cm_client.optimisers import OptimiserHooks, sweep
 from cm_client.protocol.messages import AlertNotice, Finish, Hello
 from cm_client.recorder import Plan, Recorder
 from cm_client.transport import Transport
@@ -30,7 +31,7 @@ def _guest(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def guarded(self: Monitor, *args: Any, **kwargs: Any) -> None:
         if self._quiet:
-            self._hook.detach()
+            self._detach()
             return
         started = time.perf_counter()
         try:
@@ -60,6 +61,7 @@ class Monitor:
         self._seconds = 0.0
         self._started = time.perf_counter()
         self._hook = StepHook(self._forward)
+        self._optimisers: OptimiserHooks | None = None
         self._recorder: Recorder | None = None
         self._transport: Transport | None = None
         self._warned: set[str] = set()
@@ -73,6 +75,8 @@ class Monitor:
         self._quiet = False
         live.add(self)
         self._hook.attach(model)
+        self._optimisers = OptimiserHooks(inner, self._before_step, self._after_step, plan.optimisers)
+        self._optimisers.attach()
         self._transport.start()
 
     def forget(self) -> None:
@@ -80,11 +84,11 @@ class Monitor:
         self._quiet = self._closed = True
 
     def log(self, **scalars: Any) -> None:
-        """Record figures (numbers, or tensors of one element) under the step whose forward ran last."""
+        """Record figures (numbers, or tensors of one element) under the number of steps done."""
         self._log(scalars)
 
     def step(self, n: int) -> None:
-        """Say how many optimiser steps are done, where counting training forwards is wrong (gradient accumulation)."""
+        """Say how many steps are done, where they cannot be counted (see `StepCounter`) or begin at another number."""
         self._tell_step(n)
 
     def finish(self, timeout: float = 10.0, status: str = "finished") -> None:
@@ -98,7 +102,8 @@ class Monitor:
             return
         self._close_recorder(status)
         self._closed = True
-        self._hook.detach()
+        self._detach()
+        sweep()
         live.discard(self)
         if self._transport is not None:
             self._transport.close(Finish(status, self.stats()), timeout)
@@ -139,12 +144,35 @@ class Monitor:
         if self._recorder is not None:
             self._recorder.forward(args, kwargs)
 
+    def _before_step(self) -> None:
+        if self._hook.traced is not None or (self._recorder is not None and self._recorder.steps.blind):
+            self._untold()
+
+    @_guest
+    def _untold(self) -> None:
+        """Forwards that could not call us; their step's weights are still there, so nothing is too late."""
+        traced, self._hook.traced = self._hook.traced, None
+        if self._recorder is not None and traced is not None:
+            self._recorder.forward(*traced)
+        elif self._recorder is not None:
+            self._recorder.unseen()
+
+    @_guest
+    def _after_step(self, optimiser: int) -> None:
+        if self._recorder is not None:
+            self._recorder.steps.stepped(optimiser)
+
+    def _detach(self) -> None:
+        self._hook.detach()
+        if self._optimisers is not None:
+            self._optimisers.detach()
+
     @_guest
     def _log(self, scalars: dict[str, Any]) -> None:
         if self._recorder is None or self._transport is None:
             return
         values = {str(n)[:100]: v for n, raw in scalars.items() if (v := self._scalar(n, raw)) is not None}
-        step, at, names = self._recorder.step, time.time(), list(values)
+        step, at, names = self._recorder.steps.now(), time.time(), list(values)
         for start in range(0, len(names), NAMES_PER_ROW):
             self._transport.add_scalars(step, at, {n: values[n] for n in names[start : start + NAMES_PER_ROW]})
 
@@ -163,7 +191,7 @@ class Monitor:
     @_guest
     def _tell_step(self, n: int) -> None:
         if self._recorder is not None:
-            self._recorder.tell_step(max(0, int(n)))
+            self._recorder.steps.tell(max(0, int(n)))
 
     @_guest
     def _close_recorder(self, status: str) -> None:
@@ -174,7 +202,7 @@ class Monitor:
         """The first error of our own: one line, then silence."""
         self._error = str(error) if isinstance(error, ClientError) else f"{type(error).__name__}: {error}"
         self._quiet = True
-        self._hook.detach()
+        self._detach()
         LOG.debug("cm_client", exc_info=error)
         if self._transport is not None:
             self._transport.close(Finish("failed", self.stats()), 10.0, wait=False)

@@ -43,6 +43,7 @@ def watch(
     layers: Sequence[str] | None = None,
     probe: ProbeSet | None = None,
     every: int | Callable[[int], bool] | None = None,
+    optimizer: Any = None,
     run: str | None = None,
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
@@ -67,6 +68,8 @@ def watch(
         probe: a probe set of your own.
         every: steps between captures, or a function of the step (CM_EVERY); by default as often as 1 % of the wall
             time allows.
+        optimizer: the optimiser (or several, in a list) whose steps count; by default every one that holds a parameter
+            of the model, and in a loop without any, the training forwards.
         run: id of the run (CM_RUN); by default from date and time.
         name: what the dashboard shows (CM_NAME); by default the id.
         config: settings of yours to keep with the run, flat (a dict or a namespace).
@@ -93,7 +96,9 @@ def watch(
         if pool not in POOLS:
             raise ClientError(f"pool {pool!r}: choose 'mean' or 'max'")
         collector = Collector(told.probe_size, mean, std, unnormalize)
-        plan = Plan(_known_layers(model, layers), probe, pool, channels_last, make_schedule(told.every), collector)
+        optimisers = tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,) if optimizer else ()
+        how = _known_layers(model, layers), probe, pool, channels_last
+        plan = Plan(*how, make_schedule(told.every), collector, optimisers)
         return _started(model, plan, _distinct(told, run), plain_config(config))
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":

@@ -1,0 +1,82 @@
+"""A stretch of forward passes that leaves no trace in the training around it."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+
+import numpy as np
+import torch
+from torch import nn
+
+from cm_client.errors import ClientError
+from cm_client.undo import Undo
+
+_SHARDED = ("DTensor", "FlatParameter")
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Eval mode, no gradients, no autocast, eager; afterwards every submodule's train flag, the random states of torch,
+    numpy and python, and what forwards and hooks keep in Python objects (`Undo`) are as before.
+
+    The flags are set one by one: a user's own ``train()`` may do more than that (merge adapters, thaw layers).
+
+    Raises:
+        ClientError: the weights are shared out among processes.
+    """
+    refuse_sharded(model)
+    flags = [(module, module.training) for module in model.modules()]
+    devices = {tensor.device for tensor in chain(model.parameters(), model.buffers())}
+    with ExitStack() as stack:
+        stack.enter_context(_random_states_kept())
+        for kind in ("cuda", "xpu"):
+            if of_kind := [d for d in devices if d.type == kind]:
+                stack.enter_context(torch.random.fork_rng(of_kind, device_type=kind))
+        stack.enter_context(torch.no_grad())
+        for kind in {"cpu"} | {d.type for d in devices if d.type in ("cuda", "mps", "xpu")}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        # Hooks added after a compiled call never fire. Asking dynamo aside would cost seconds where it is not loaded.
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        undo = Undo(model)
+        try:
+            for module, _ in flags:
+                module.training = False
+            yield
+        finally:
+            for module, flag in flags:
+                module.training = flag
+            undo.put_back()
+
+
+def refuse_sharded(model: nn.Module) -> None:
+    """No probe pass through weights of which each process holds a part.
+
+    Such a pass is made of collectives: every process would have to enter it at the same step, with as many chunks, and
+    none could leave early (out of memory, an error), or the training would hang.
+
+    Raises:
+        ClientError: FSDP, tensor parallelism or ZeRO-3 hold the weights.
+    """
+    for name, parameter in model.named_parameters():
+        kinds = {cls.__name__ for cls in type(parameter).__mro__}
+        if kinds & set(_SHARDED) or hasattr(parameter, "ds_tensor"):
+            raise ClientError(
+                f"the weights are sharded over processes (parameter {name!r}), and a probe pass of one process would "
+                "wait for the others for ever: use sample='stream', which needs no forward of its own"
+            )
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    cpu, python, legacy = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        random.setstate(python)
+        np.random.set_state(legacy)
