@@ -85,10 +85,13 @@ class Collector:
             self._add(images, others)
 
     def calls(self) -> list[FrozenProbes]:
-        """The probe set from what is there, in the ways to call the model that are worth trying, in this order: with the
-        images alone, and with all that the training passed along."""
+        """The probe set from what is there, in the ways to call the model that are worth trying.
+
+        First with the images alone, then with all that the training passed along.
+        """
         inputs = torch.cat(self._parts)
-        images = pictures(inputs, self._mean, self._std, self._unnormalize)
+        with torch.device("cpu"):  # whatever the script's default device is
+            images = pictures(inputs, self._mean, self._std, self._unnormalize)
         whole = Call(self._path or (0, 0), self._template, {p: torch.cat(rows) for p, rows in self._others.items()})
         self._parts.clear()
         self._others.clear()
@@ -129,10 +132,9 @@ def pictures(
         ClientError: mean or std do not fit the channels, or ``unnormalize`` returns no pictures.
     """
     channels = inputs.shape[1]
-    plain: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}  # whatever the script's defaults are
-    scale, shift = torch.ones(channels, **plain), torch.zeros(channels, **plain)
+    scale, shift = torch.ones(channels), torch.zeros(channels)
     if unnormalize is None and mean is not None and std is not None:
-        scale, shift = torch.tensor(std, **plain), torch.tensor(mean, **plain)
+        scale, shift = torch.tensor(std, dtype=torch.float32), torch.tensor(mean, dtype=torch.float32)
         if scale.shape != (channels,) or shift.shape != (channels,):
             raise ClientError(
                 f"mean {mean!r} and std {std!r} for images with {channels} channels: give one per channel"
@@ -162,7 +164,7 @@ def _ranges(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _as_uint8(shown: Any, channels: int, count: int) -> np.ndarray:
-    tensor = torch.as_tensor(shown, device=None if isinstance(shown, Tensor) else "cpu").detach().cpu()
+    tensor = torch.as_tensor(shown).detach().cpu()
     if tensor.ndim != 4 or len(tensor) != count or channels not in (tensor.shape[1], tensor.shape[3]):
         raise ClientError(
             f"unnormalize returned shape {tuple(tensor.shape)}: give [n, {channels}, H, W] or [n, H, W, {channels}]"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._C._functorch import peek_interpreter_stack
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Seen = Callable[[tuple[Any, ...], dict[str, Any]], None]
@@ -83,7 +84,7 @@ class StepHook:
 
     def _stand_before_compiled(self, model: nn.Module) -> None:
         """``model.compile()`` came first: its code may be made already, and would never call a new hook."""
-        compiled = model._compiled_call_impl
+        compiled: Callable[..., Any] = vars(model)["_compiled_call_impl"]
         root = weakref.ref(model)
 
         def told(*args: Any, **kwargs: Any) -> Any:
@@ -112,7 +113,7 @@ class StepHook:
 def _is_abstract(args: tuple[Any, ...]) -> bool:
     """Whether the forward is not a real one: traced by jit or fx, or inside vmap, grad and their like."""
     return (
-        torch.jit.is_tracing()
-        or torch._C._functorch.peek_interpreter_stack() is not None
+        torch._C._is_tracing()
+        or peek_interpreter_stack() is not None
         or (bool(args) and isinstance(args[0], torch.fx.Proxy))
     )

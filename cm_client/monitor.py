@@ -145,7 +145,12 @@ class Monitor:
             self._recorder.forward(args, kwargs)
 
     def _before_step(self) -> None:
-        if self._hook.traced is not None or (self._recorder is not None and self._recorder.steps.blind):
+        if self._recorder is None:
+            return
+        steps = self._recorder.steps
+        if not steps.by_optimiser:
+            steps.stepping()
+        if self._hook.traced is not None or steps.blind:
             self._untold()
 
     @_guest
@@ -221,6 +226,7 @@ class Monitor:
         # Called by the garbage collector: hand over the last word, wait for nothing.
         if not self._closed and self._transport is not None:
             self._closed = self._quiet = True
+            self._detach()
             live.discard(self)
             self._transport.close(Finish("finished", self.stats()), 10.0, wait=False)
 

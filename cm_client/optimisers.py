@@ -130,19 +130,16 @@ class WeightsMoved:
     def __call__(self) -> bool:
         """True where they moved, and where there are none that could."""
         model = self._model()
-        if model is None:
+        if model is None or any(nn.parameter.is_lazy(p) for p in model.parameters()):
             return False
         weights = [p for p in model.parameters() if p.requires_grad]
-        if any(nn.parameter.is_lazy(p) for p in model.parameters()):
-            return False
-        local = [_local(p) for p in weights]
-        versions = sum(p._version for p in local if not p.is_inference())
+        versions = sum(p._version for p in weights if not p.is_inference())
         if self._versions is None:
             self._versions = versions
-            small = sorted(local, key=Tensor.numel)[:_SAMPLES]
-            self._values = [(p, p.clone()) for p in small]
+            small = sorted(weights, key=Tensor.numel)[:_SAMPLES]
+            self._values = [(p, _local(p).clone()) for p in small]
             return not weights
-        return versions != self._versions or any(_differs(now, kept) for now, kept in self._values)
+        return versions != self._versions or any(_differs(_local(now), kept) for now, kept in self._values)
 
 
 def _local(parameter: Tensor) -> Tensor:

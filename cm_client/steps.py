@@ -12,22 +12,26 @@ class StepCounter:
     """Steps are optimiser steps, as soon as one is seen; several optimisers that step after one forward are one step.
 
     Before that the count stays at 0 while the weights stay as they are (gradient accumulation, forwards made to warm
-    up). Weights that move although no optimiser was seen belong to a loop that updates them by hand: there each training
-    forward is a step. A number told by the user goes before all of this.
+    up). Weights that move although no optimiser was seen belong to a loop that updates them by hand: there each
+    training forward is a step. A number told by the user goes before all of this.
 
     Args:
         moved: whether the weights have changed since it was first asked; asked only while nothing is decided.
         optimiser_known: whether steps are an optimiser's from the start.
+
+    Attributes:
+        forwards: training forwards begun.
+        by_optimiser: whether steps are an optimiser's.
     """
 
     def __init__(self, moved: Callable[[], bool], optimiser_known: bool = False) -> None:
         self.forwards = 0
         self._moved = moved
         self._steps = 0
-        self._by_optimiser = optimiser_known
+        self.by_optimiser = optimiser_known
         self._by_forwards = False
         self._told: int | None = None
-        self._fresh = False
+        self._fresh = True
         self._last: set[Hashable] = set()
         self._unseen = 0
 
@@ -58,12 +62,15 @@ class StepCounter:
         self._unseen = 0
         return step
 
-    def stepped(self, optimiser: Hashable) -> None:
-        """An optimiser that holds weights of the model has stepped."""
-        if not self._by_optimiser:
+    def stepping(self) -> None:
+        """An optimiser that holds weights of the model is about to step; it may run forwards itself (LBFGS)."""
+        if not self.by_optimiser:
             # The forward of this very step has begun, but is not yet done.
             self._steps = max(0, self.forwards - 1) if self._by_forwards else 0
-            self._by_optimiser, self._by_forwards = True, False
+            self.by_optimiser, self._by_forwards = True, False
+
+    def stepped(self, optimiser: Hashable) -> None:
+        """That optimiser has stepped."""
         if self._fresh:
             self._count(optimiser, 1)
         elif optimiser not in self._last:
@@ -83,5 +90,5 @@ class StepCounter:
         self._last = {optimiser}
 
     def _decide(self) -> None:
-        if not (self._by_optimiser or self._by_forwards or self._told is not None):
+        if not (self.by_optimiser or self._by_forwards or self._told is not None):
             self._by_forwards = self._moved()

@@ -129,7 +129,7 @@ def _hooks(model: nn.Module) -> Iterable[Callable[..., Any]]:
 
 def _function(hook: Any) -> FunctionType | None:
     if not isinstance(hook, FunctionType):
-        hook = getattr(hook, "__func__", None) or getattr(type(hook), "__call__", None)
+        hook = getattr(hook, "__func__", None) or vars(type(hook)).get("__call__")
     hook = inspect.unwrap(hook) if hook is not None else None
     return hook if isinstance(hook, FunctionType) else None
 
