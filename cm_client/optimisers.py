@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from cm_client.sharding import sharded_part
+
 _SAMPLES = 8
 _spent: list[Any] = []
 """Handles of hooks that are to go: a hook must not be taken off while torch walks over the hooks."""
@@ -130,23 +132,17 @@ class WeightsMoved:
     def __call__(self) -> bool:
         """True where they moved, and where there are none that could."""
         model = self._model()
-        if model is None or any(nn.parameter.is_lazy(p) for p in model.parameters()):
+        # Sharded weights come and go within a step: they say nothing, and may have no memory when looked at.
+        if model is None or any(nn.parameter.is_lazy(p) for p in model.parameters()) or sharded_part(model):
             return False
         weights = [p for p in model.parameters() if p.requires_grad]
         versions = sum(p._version for p in weights if not p.is_inference())
         if self._versions is None:
             self._versions = versions
             small = sorted(weights, key=Tensor.numel)[:_SAMPLES]
-            self._values = [(p, _local(p).clone()) for p in small]
+            self._values = [(p, p.detach().clone()) for p in small]
             return not weights
-        return versions != self._versions or any(_differs(_local(now), kept) for now, kept in self._values)
-
-
-def _local(parameter: Tensor) -> Tensor:
-    # A sharded parameter (DTensor) is compared by this rank's part: comparing all of it would be a collective.
-    part = getattr(parameter, "to_local", None)
-    with torch.no_grad():
-        return (part() if part is not None else parameter).detach()
+        return versions != self._versions or any(_differs(now, kept) for now, kept in self._values)
 
 
 def _differs(now: Tensor, kept: Tensor) -> bool:

@@ -22,8 +22,8 @@ from cm_client.outbox import CaptureItem, ProbeImages
 from cm_client.probe import FrozenProbes, ProbeSet, freeze
 from cm_client.protocol import limits
 from cm_client.schedule import Schedule
+from cm_client.sharding import refuse_sharded
 from cm_client.steps import StepCounter
-from cm_client.undisturbed import refuse_sharded
 
 LOG = logging.getLogger("cm_client")
 

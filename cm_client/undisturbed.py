@@ -12,10 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cm_client.errors import ClientError
+from cm_client.sharding import refuse_sharded
 from cm_client.undo import Undo
-
-_SHARDED = ("DTensor", "FlatParameter")
 
 
 @contextmanager
@@ -51,24 +49,6 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             for module, flag in flags:
                 module.training = flag
             undo.put_back()
-
-
-def refuse_sharded(model: nn.Module) -> None:
-    """No probe pass through weights of which each process holds a part.
-
-    Such a pass is made of collectives: every process would have to enter it at the same step, with as many chunks, and
-    none could leave early (out of memory, an error), or the training would hang.
-
-    Raises:
-        ClientError: FSDP, tensor parallelism or ZeRO-3 hold the weights.
-    """
-    for name, parameter in model.named_parameters():
-        kinds = {cls.__name__ for cls in type(parameter).__mro__}
-        if kinds & set(_SHARDED) or hasattr(parameter, "ds_tensor"):
-            raise ClientError(
-                f"the weights are sharded over processes (parameter {name!r}), and a probe pass of one process would "
-                "wait for the others for ever: use sample='stream', which needs no forward of its own"
-            )
 
 
 @contextmanager
