@@ -83,6 +83,14 @@ class Monitor:
         """Do nothing from now on, not even close what is open: it belongs to another process."""
         self._quiet = self._closed = True
 
+    def give_way(self) -> None:
+        """End the run at once: hand over the last word, capture nothing more, wait for nothing."""
+        if not self._closed and self._transport is not None:
+            self._closed = self._quiet = True
+            self._detach()
+            live.discard(self)
+            self._transport.close(Finish("finished", self.stats()), 10.0, wait=False)
+
     def log(self, **scalars: Any) -> None:
         """Record figures (numbers, or tensors of one element) under the number of steps done."""
         self._log(scalars)
@@ -223,12 +231,8 @@ class Monitor:
             LOG.warning("watching stops, training goes on: %s", reason)
 
     def _model_gone(self, _: Any) -> None:
-        # Called by the garbage collector: hand over the last word, wait for nothing.
-        if not self._closed and self._transport is not None:
-            self._closed = self._quiet = True
-            self._detach()
-            live.discard(self)
-            self._transport.close(Finish("finished", self.stats()), 10.0, wait=False)
+        # Called by the garbage collector, which may wait for nothing.
+        self.give_way()
 
 
 def _recorder_figures(recorder: Recorder) -> dict[str, Any]:

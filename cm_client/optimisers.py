@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from cm_client.sharding import sharded_part
+from cm_client.processes import sharded_part
 
 _SAMPLES = 8
 _spent: list[Any] = []

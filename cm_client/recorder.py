@@ -20,9 +20,9 @@ from cm_client.errors import ClientError
 from cm_client.optimisers import WeightsMoved
 from cm_client.outbox import CaptureItem, ProbeImages
 from cm_client.probe import FrozenProbes, ProbeSet, freeze
+from cm_client.processes import refuse_helper_rank, refuse_sharded
 from cm_client.protocol import limits
 from cm_client.schedule import Schedule
-from cm_client.sharding import refuse_sharded
 from cm_client.steps import StepCounter
 
 LOG = logging.getLogger("cm_client")
@@ -151,6 +151,7 @@ class Recorder:
         if model is None:
             return
         if self._begun is None:
+            refuse_helper_rank()
             refuse_sharded(model)
         given = self._plan.probe
         if given is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cm_client.sharding import refuse_sharded
+from cm_client.processes import refuse_sharded
 from cm_client.undo import Undo
 
 

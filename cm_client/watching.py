@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import torch
 from torch import nn
 
 from cm_client.collect import Collector, Unnormalize
@@ -22,8 +21,10 @@ from cm_client.discovery import checked
 from cm_client.errors import ClientError
 from cm_client.hooks import unwrapped
 from cm_client.monitor import Monitor, live
+from cm_client.notebook import Place, place, same_cell_again
 from cm_client.pooling import POOLS
 from cm_client.probe import ProbeSet
+from cm_client.processes import is_helper_rank
 from cm_client.protocol import limits
 from cm_client.protocol.messages import Hello
 from cm_client.recorder import Plan
@@ -34,6 +35,7 @@ LOG = logging.getLogger("cm_client")
 
 _by_model: weakref.WeakKeyDictionary[nn.Module, Monitor] = weakref.WeakKeyDictionary()
 _runs: set[str] = set()
+_places: weakref.WeakKeyDictionary[Monitor, Place] = weakref.WeakKeyDictionary()
 
 
 def watch(
@@ -88,7 +90,7 @@ def watch(
     try:
         wanted: dict[str, Any] = {"server": server, "run": run, "name": name, "every": every, "mode": mode}
         told = resolve(planned_steps=planned_steps, probe_size=probe_size, **wanted)
-        if told.disabled or _is_helper_rank():
+        if told.disabled or is_helper_rank():
             return Monitor()
         known = _adopted(model, run)
         if known is not None:
@@ -112,7 +114,14 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
         LOG.warning(note)
     kind, host = type(unwrapped(model)).__name__[:200], socket.gethostname()[:200]
     hello = Hello(told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config)
+    here = place()
+    for other in list(live):
+        if other.run == told.run or same_cell_again(_places.get(other), here):
+            LOG.info("run %s ends here: %s is watched in its place", other.run, kind)
+            other.give_way()
     monitor = Monitor(told.run, told.strict)
+    if here is not None:
+        _places[monitor] = here
     monitor.begin(model, plan, told.server, hello)
     _by_model[unwrapped(model)] = monitor
     _runs.add(told.run)
@@ -159,11 +168,6 @@ def _version() -> str:
         return metadata.version("concept-monitor")
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _is_helper_rank() -> bool:
-    distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0
 
 
 @atexit.register
