@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cm_client.collect import FEWEST, PATIENCE, Unnormalize, as_uint8, find_images, scale_and_shift
+from cm_client.calls import find_images
+from cm_client.collect import FEWEST, PATIENCE, Unnormalize, as_uint8, scale_and_shift
 from cm_client.discovery import choose
 from cm_client.errors import ClientError
 from cm_client.outbox import StreamSample
