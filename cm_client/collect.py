@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cm_client.calls import Call, Path, find_images, kept, other_rows
 from cm_client.errors import ClientError
+from cm_client.kept_inputs import KeptInputs
 from cm_client.probe import INPUT_LIMIT, FrozenProbes, freeze
 
 FEWEST = 32
@@ -30,6 +31,7 @@ class Collector:
         std: see ``mean``.
         unnormalize: function from inputs ``[n, C, H, W]`` to pictures: uint8, or floats in 0..1, in the same layout or
             as ``[n, H, W, C]``. Goes before ``mean`` and ``std``.
+        earlier: what an earlier process of the run was probed with, if there was one.
 
     Raises:
         ClientError: only one of ``mean`` and ``std`` is given.
@@ -41,11 +43,13 @@ class Collector:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         unnormalize: Unnormalize | None = None,
+        earlier: KeptInputs | None = None,
     ) -> None:
         if (mean is None) != (std is None):
             raise ClientError(f"mean {mean!r} and std {std!r}: give both or neither")
         self._size, self._mean, self._std, self._unnormalize = size, mean, std, unnormalize
         self._parts: list[Tensor] = []
+        self._earlier = earlier
         self._path: Path | None = None
         self._template: tuple[Any, Any] = ((), {})
         self._others: dict[Path, list[Tensor]] = {}
@@ -81,6 +85,11 @@ class Collector:
             self._path = path
             self._template = kept((args, kwargs), {path, *others})
             self._others = {place: [] for place in others}
+            # What an earlier process kept are images alone: other rows that belong to them are gone.
+            earlier = self._earlier.like(images) if self._earlier is not None and not others else None
+            if earlier is not None:
+                self._parts, self._size, self._earlier = [earlier], len(earlier), None
+                return
         if path == self._path and self._alike(images, others):
             self._add(images, others)
 
@@ -90,6 +99,8 @@ class Collector:
         First with the images alone, then with all that the training passed along.
         """
         inputs = torch.cat(self._parts)
+        if self._earlier is not None:
+            self._earlier.save(inputs)
         with torch.device("cpu"):  # whatever the script's default device is
             images = pictures(inputs, self._mean, self._std, self._unnormalize)
         whole = Call(self._path or (0, 0), self._template, {p: torch.cat(rows) for p, rows in self._others.items()})

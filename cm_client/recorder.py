@@ -44,6 +44,7 @@ class Plan:
         optimisers: those whose steps are the model's, none to find out.
         budget: the share of the time that ``schedule`` keeps to, None where it keeps to steps.
         stream: makes the sampler of training batches, where they are sampled instead of a probe set.
+        start_step: steps done before the first forward.
     """
 
     layers: Sequence[str] | None
@@ -55,6 +56,7 @@ class Plan:
     optimisers: tuple[Any, ...] = ()
     budget: float | None = None
     stream: Callable[[Callable[..., None], Callable[..., None]], Stream] | None = None
+    start_step: int = 0
 
 
 class Recorder:
@@ -97,7 +99,7 @@ class Recorder:
         self._weights: dict[str, Tensor] | None = None
         self._begun: tuple[int, float] | None = None
         self._last_step = -1
-        self.steps = StepCounter(WeightsMoved(model), bool(plan.optimisers))
+        self.steps = StepCounter(WeightsMoved(model), bool(plan.optimisers), plan.start_step)
         self._chunk = CHUNK
         self._warned: set[str] = set()
 

@@ -21,6 +21,8 @@ from cm_client.collect import Collector, Unnormalize
 from cm_client.discovery import checked
 from cm_client.errors import ClientError
 from cm_client.hooks import unwrapped
+from cm_client.kept_inputs import KeptInputs
+from cm_client.leftovers import send_leftovers
 from cm_client.monitor import Monitor, live
 from cm_client.notebook import Place, place, same_cell_again
 from cm_client.pooling import POOLS
@@ -31,7 +33,9 @@ from cm_client.protocol.messages import Hello
 from cm_client.recorder import Plan
 from cm_client.schedule import Every, make_schedule
 from cm_client.settings import Settings, plain_config, resolve
+from cm_client.spool_folders import create
 from cm_client.stream import Picture, Stream
+from cm_client.transport import MakeSpool
 
 LOG = logging.getLogger("cm_client")
 
@@ -54,6 +58,7 @@ def watch(
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
     planned_steps: int | None = None,
+    start_step: int | None = None,
     probe_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -85,14 +90,20 @@ def watch(
         name: what the dashboard shows (CM_NAME); by default the id.
         config: settings of yours to keep with the run, flat (a dict or a namespace).
         planned_steps: length of the training (CM_PLANNED_STEPS).
+        start_step: where training goes on from a checkpoint, the optimiser steps done before (CM_START_STEP). With the
+            ``run`` of the earlier process its series go on; what that one captured from this step on is superseded.
         probe_size: images to collect, or in one capture of the stream (CM_PROBE_SIZE; default 1,024).
         mean: per channel, in 0..1 units: how the images were normalised, so that the server sees them as they were.
         std: see ``mean``.
         unnormalize: a function instead of ``mean`` and ``std``.
         pool: ``mean`` or ``max`` over positions.
         channels_last: layout of 4-D outputs; by default told from their shapes.
-        mode: ``online`` or ``disabled`` (CM_MODE).
+        mode: ``online``, ``offline`` (only into the disk spool, for ``concept-monitor sync``) or ``disabled``
+            (CM_MODE).
         auto_stop: let an alert of severity ``error`` turn `Monitor.should_stop` true.
+
+    What the server has not acknowledged yet is kept on disk (CM_SPOOL: a folder or ``off``, by default the user's state
+    folder; CM_SPOOL_BYTES: at most so much, 2 GiB by default), and outlives this process.
 
     Returns:
         The monitor. Where something is wrong it does nothing, and one warning says why (CM_STRICT=1 raises instead).
@@ -100,8 +111,8 @@ def watch(
     try:
         wanted: dict[str, Any] = {"server": server, "run": run, "name": name, "every": every, "mode": mode}
         wanted |= {"budget": budget, "sample": sample}
-        told = resolve(planned_steps=planned_steps, probe_size=probe_size, **wanted)
-        if told.disabled or is_helper_rank():
+        told = resolve(planned_steps=planned_steps, probe_size=probe_size, start_step=start_step, **wanted)
+        if told.mode == "disabled" or is_helper_rank():
             return Monitor()
         known = _adopted(model, run)
         if known is not None:
@@ -109,7 +120,7 @@ def watch(
         if pool not in POOLS:
             raise ClientError(f"pool {pool!r}: choose 'mean' or 'max'")
         told = _distinct(told, run)
-        collector = Collector(told.probe_size, mean, std, unnormalize)
+        collector = Collector(told.probe_size, mean, std, unnormalize, _earlier_inputs(told, probe))
         schedule = make_schedule(told.every, told.budget)
         stream = None
         if told.sample == "stream":
@@ -119,7 +130,7 @@ def watch(
         optimisers = tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,) if optimizer else ()
         chosen = _known_layers(model, layers), probe, pool, channels_last
         budget = told.budget if told.every is None else None
-        plan = Plan(*chosen, schedule, collector, optimisers, budget, stream)
+        plan = Plan(*chosen, schedule, collector, optimisers, budget, stream, max(0, told.start_step))
         return _started(model, plan, told, plain_config(config), auto_stop)
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
@@ -132,7 +143,8 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
     for note in told.notes:
         LOG.warning(note)
     kind, host = type(unwrapped(model)).__name__[:200], socket.gethostname()[:200]
-    hello = Hello(told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config, told.sample)
+    about = told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config
+    hello = Hello(*about, told.start_step, sample=told.sample)
     here = place()
     for other in list(live):
         if other.run == told.run or same_cell_again(_places.get(other), here):
@@ -141,7 +153,8 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
     monitor = Monitor(told.run, told.strict, auto_stop)
     if here is not None:
         _places[monitor] = here
-    monitor.begin(model, plan, told.server, hello)
+    server = None if told.mode == "offline" else told.server
+    monitor.begin(model, plan, server, hello, _spool_maker(told), lambda: _take_up(told))
     _by_model[unwrapped(model)] = monitor
     _runs.add(told.run)
     return monitor
@@ -160,6 +173,25 @@ def _check_stream(model: nn.Module, probe: ProbeSet | None) -> None:
             "sample='stream' cannot follow a batch through DataParallel's replicas: use DistributedDataParallel, "
             "or sample='probe'"
         )
+
+
+def _earlier_inputs(told: Settings, probe: ProbeSet | None) -> KeptInputs | None:
+    if told.spool is None or not told.named or probe is not None or told.sample == "stream":
+        return None
+    return KeptInputs(told.spool, told.run, told.spool_bytes // 4)
+
+
+def _spool_maker(told: Settings) -> MakeSpool | None:
+    root = told.spool
+    if root is None:
+        return None
+    return lambda epoch, hello: create(root, told.run, epoch, hello, told.spool_bytes)
+
+
+def _take_up(told: Settings) -> None:
+    """The server is there: send it what earlier processes of this run left on this machine."""
+    if told.spool is not None:
+        send_leftovers(told.spool / told.run, told.server)
 
 
 def _adopted(model: nn.Module, run: str | None) -> Monitor | None:
@@ -207,9 +239,10 @@ def _version() -> str:
 @atexit.register
 def _finish_all() -> None:
     failed = hasattr(sys, "last_type") and not hasattr(sys, "ps1")
-    end = time.monotonic() + 10.0
-    for monitor in list(live):
-        monitor.finish(max(0.0, end - time.monotonic()), "failed" if failed else "finished")
+    until = time.monotonic() + 10.0
+    ending = [monitor for monitor in list(live) if monitor.leave(until, "failed" if failed else "finished")]
+    for monitor in ending:
+        monitor.settle(until)
 
 
 def _forget_in_child() -> None:

@@ -126,6 +126,7 @@ class SnapshotReport:
         seconds: stage name to seconds spent.
         layers: module path to report, in the order of the network.
         epoch: one id per training process; a resumed run has several.
+        probe_fingerprint: the probe set it was captured on.
     """
 
     run: str
@@ -136,6 +137,7 @@ class SnapshotReport:
     layers: Mapping[str, LayerReport]
     seconds: Mapping[str, float] = field(default_factory=dict)
     epoch: str = ""
+    probe_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,9 @@ class RunInfo:
 
     ``state`` is one of ``waiting`` (connected, nothing captured), ``running``, ``finished``, ``failed`` (training
     ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server
-    is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special. ``sample``
-    says what its captures are taken on: a ``probe`` set, or the ``stream`` of training batches.
+    is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special. ``revision``
+    grows when what was read before no longer holds: a resumed process superseded a part, or an earlier part came late.
+    ``sample`` says what its captures are taken on: a ``probe`` set, or the ``stream`` of training batches.
     """
 
     run: str
@@ -166,6 +169,7 @@ class RunInfo:
     map_fingerprint: str
     config: Mapping[str, object]
     stats: Mapping[str, object]
+    revision: int = 0
     sample: str = "probe"
 
 
@@ -182,6 +186,7 @@ class SnapshotInfo:
     committed_at: float
     seconds: Mapping[str, float]
     epoch: str = ""
+    probe_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,6 +199,7 @@ class SeriesPoint:
     time: float
     summary: LayerSummary
     committed_at: float = 0.0
+    epoch: str = ""
 
 
 @dataclass(frozen=True)

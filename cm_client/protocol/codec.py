@@ -213,4 +213,4 @@ def _plain_fields(cls: type) -> dict[str, type]:
 def _optional_fields(cls: type) -> frozenset[str]:
     missing = dataclasses.MISSING
     fields = dataclasses.fields(cls)
-    return frozenset(f.name for f in fields if not f.default is f.default_factory is missing)
+    return frozenset(f.name for f in fields if not (f.default is missing and f.default_factory is missing))
