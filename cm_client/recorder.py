@@ -190,6 +190,13 @@ class Recorder:
         if self._last_step != self.steps.now():
             self._take(self.step, time.time())
 
+    def pause(self, paused: bool) -> str:
+        """Take no captures until further notice, or go on; a window of the stream under way is given up."""
+        self.paused = paused
+        if paused and self.stream is not None:
+            self.stream.give_up()
+        return f"{'paused' if paused else 'resumed'} at step {self.steps.now()}"
+
     def capture_now(self) -> str:
         """Take a capture before the next step, or open a window of the stream; says which.
 
@@ -198,6 +205,8 @@ class Recorder:
         """
         if self.paused:
             raise ClientError("paused: resume first")
+        if self.stream is not None and self.stream.sampling:
+            return f"a window of {self.stream.size} training images is under way at step {self.step}"
         if self.stream is not None:
             self._asked = self._busy = True
             return f"a window of {self.stream.size} training images begins at step {self.step}"
@@ -245,8 +254,6 @@ class Recorder:
         if not ((self._asked and not self.paused) or self._due(step)):
             return False
         self._asked = False
-        self._busy = True
-        """Whether a step needs a look although no capture is due."""
         self._window_from = self._meter.thread
         return True
 

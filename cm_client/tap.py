@@ -93,7 +93,8 @@ class Tap:
             with torch.no_grad():
                 chosen = tensor.detach().index_select(0, rows.to(tensor.device)).float()
                 try:
-                    self._seen[layer] = pool(chosen, **how)
+                    # A copy: of tokens the pooled row is a view, which would keep all the others in memory.
+                    self._seen[layer] = pool(chosen, **how).clone()
                 except ClientError as error:
                     self.problem = str(error)
 
