@@ -184,6 +184,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "own train and call": Wilful,
     "memory bank": MemoryBank,
     "recurrent": recurrent,
+    "data parallel": lambda: nn.DataParallel(Small()),
 }
 
 
