@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cm_client.calls import Call, find_images
+from cm_client.calls import Call, find_images, stands_alone
 from cm_client.capture import CHUNK, NoRoomError, capture, weights_copy
 from cm_client.collect import FEWEST, Collector
 from cm_client.discovery import Output, choose, observe
@@ -39,6 +39,7 @@ class Plan:
         channels_last: layout of 4-D outputs, None to look at the shapes.
         schedule: when to capture.
         collector: gathers the probe set where ``probe`` is None.
+        start_step: steps done before the first forward.
         optimisers: those whose steps are the model's, none to find out.
     """
 
@@ -48,6 +49,7 @@ class Plan:
     channels_last: bool | None
     schedule: Schedule
     collector: Collector
+    start_step: int = 0
     optimisers: tuple[Any, ...] = ()
 
 
@@ -79,7 +81,7 @@ class Recorder:
         self._weights: dict[str, Tensor] | None = None
         self._begun: tuple[int, float] | None = None
         self._last_step = -1
-        self.steps = StepCounter(WeightsMoved(model), bool(plan.optimisers))
+        self.steps = StepCounter(WeightsMoved(model), bool(plan.optimisers), plan.start_step)
         self._chunk = CHUNK
         self._warned: set[str] = set()
 
@@ -100,6 +102,8 @@ class Recorder:
             ClientError: the model cannot be watched so; the text says what to do.
         """
         step = self.steps.forward()
+        if self.steps.forwards == 1:
+            refuse_helper_rank()
         self._look(step, args, kwargs)
 
     def unseen(self) -> None:
@@ -151,7 +155,6 @@ class Recorder:
         if model is None:
             return
         if self._begun is None:
-            refuse_helper_rank()
             refuse_sharded(model)
         given = self._plan.probe
         if given is not None:
@@ -159,7 +162,7 @@ class Recorder:
             if not any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
                 self._begun = (step, time.time())
                 path, _ = find_images(args, kwargs)
-                call = Call(path) if path is not None and path[0] == 1 and len(path) == 2 else None
+                call = Call(path) if path is not None and stands_alone(path) else None
                 self._begin([freeze(given.inputs(), given.images, given.source, call)], step)
             return
         if self._begun is None:
@@ -178,6 +181,8 @@ class Recorder:
             return
         probes, outputs = _first_that_works(model, ways)
         self._probes = probes
+        if self._plan.probe is None:
+            self._plan.collector.settled(probes)
         shape = probes.inputs.shape
         if self._channels_last is None and not (len(shape) == 4 and (shape[2] == shape[3] or shape[1] == shape[2])):
             # Only square images make the shape of a feature map say where its channels are.

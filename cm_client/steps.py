@@ -18,15 +18,17 @@ class StepCounter:
     Args:
         moved: whether the weights have changed since it was first asked; asked only while nothing is decided.
         optimiser_known: whether steps are an optimiser's from the start.
+        start: steps done before the first forward.
 
     Attributes:
         forwards: training forwards begun.
         by_optimiser: whether steps are an optimiser's.
     """
 
-    def __init__(self, moved: Callable[[], bool], optimiser_known: bool = False) -> None:
+    def __init__(self, moved: Callable[[], bool], optimiser_known: bool = False, start: int = 0) -> None:
         self.forwards = 0
         self._moved = moved
+        self._start = start
         self._steps = 0
         self.by_optimiser = optimiser_known
         self._by_forwards = False
@@ -40,7 +42,7 @@ class StepCounter:
         """Steps done."""
         if self._told is not None:
             return self._told
-        return self.forwards if self._by_forwards else self._steps
+        return self._start + (self.forwards if self._by_forwards else self._steps)
 
     @property
     def blind(self) -> bool:
