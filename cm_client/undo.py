@@ -29,8 +29,8 @@ class Undo:
     """Notes the Python state that a forward of ``model`` may change, and puts it back.
 
     Plain attributes of every module; what a hook, and the functions it calls by name, name of their closures, objects,
-    defaults and globals (what they do not name may be another thread's business); lists, dicts, sets and deques among it
-    to a depth of three, and tensors: up to 100,000 entries and 16 MiB together. Files written and lines printed by a
+    defaults and globals (what they do not name may be another thread's business); lists, dicts, sets and deques among
+    it to a depth of three, and tensors: up to 100,000 entries and 16 MiB together. Files written and lines printed by a
     hook are beyond it.
     """
 
