@@ -72,8 +72,7 @@ class BackChannel:
         if request.action == "capture":
             return recorder.capture_now()
         if request.action in ("pause", "resume"):
-            recorder.paused = request.action == "pause"
-            return f"{'paused' if recorder.paused else 'resumed'} at step {recorder.step}"
+            return recorder.pause(request.action == "pause")
         if request.action == "layers":
             return recorder.watch_layers(request.layers)
         if request.action == "stop":

@@ -19,6 +19,9 @@ from cm_client.protocol.messages import (
     SampleKeys,
 )
 
+ROWS_AT_ONCE = 512
+"""Images in one message, at most: their rows stand in its header."""
+
 
 @dataclass(frozen=True, eq=False)
 class StreamSample:
@@ -72,7 +75,7 @@ class CaptureItem:
             for start, part in _chunks(array):
                 yield CaptureChunk(self.number, index, start, part)
         if self.sample:
-            for start, part in _chunks(self.sample.images):
+            for start, part in _chunks(self.sample.images, ROWS_AT_ONCE):
                 yield SampleImages(self.number, list(range(start, start + len(part))), part)
 
 
@@ -92,7 +95,22 @@ class ProbeImages:
             yield ProbeChunk(self.fingerprint, start, part)
 
 
-def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    rows = rows_per_chunk(array[0].nbytes)
+def unasked(messages: Iterator[Any]) -> Iterator[Any]:
+    """Those that go out without being asked for: all but images, most of which the server may have."""
+    return (message for message in messages if not isinstance(message, SampleImages))
+
+
+def asked(messages: Iterator[Any], rows: list[int]) -> Iterator[Any]:
+    """The images of these rows among a capture's messages."""
+    wanted = {row for row in rows if type(row) is int}
+    for message in messages:
+        if isinstance(message, SampleImages):
+            places = [i for i, row in enumerate(message.rows) if row in wanted]
+            if places:
+                yield SampleImages(message.capture, [message.rows[i] for i in places], message.images[places])
+
+
+def _chunks(array: np.ndarray, most: int = 2**20) -> Iterator[tuple[int, np.ndarray]]:
+    rows = min(most, rows_per_chunk(array[0].nbytes))
     for start in range(0, len(array), rows):
         yield start, array[start : start + rows]

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cm_client.items import asked, unasked
 from cm_client.outbox import Outbox
 from cm_client.protocol.messages import (
     AlertNotice,
@@ -20,7 +21,6 @@ from cm_client.protocol.messages import (
     ProbeAck,
     Refuse,
     Request,
-    SampleImages,
     ScalarAck,
     ScalarBatch,
     Unknown,
@@ -89,8 +89,8 @@ class Link:
     @property
     def settled(self) -> bool:
         """Nothing is left to send or to be acked."""
-        waits = self._streaming or self._probes_wait() or self._answers or self._wanted
-        return self._hurried or not (waits or not self._outbox.empty)
+        under_way = self._streaming or self._probes_wait() or self._answers or self._wanted
+        return self._hurried or not (under_way or not self._outbox.empty)
 
     def set_probes(self, fingerprint: str, messages: Callable[[], Iterator[Any] | None]) -> None:
         """The run's probe set is there; ``messages`` gives it anew each time it has to be sent."""
@@ -143,8 +143,8 @@ class Link:
         self.open = False
         self._next_hello = float("-inf")
         self._stream, self._streaming = iter(()), False
-        self._again.clear()
         self._wanted.clear()
+        self._again.clear()
 
     def next(self, now: float) -> Any | None:
         """The next message to send, None where there is nothing to say now."""
@@ -242,7 +242,7 @@ class Link:
             return self._probe_stream(now, self._probes() or iter(()))
         if self._wanted:
             wanted = self._wanted.popleft()
-            return asked(self._outbox.messages(wanted.capture), wanted.rows)
+            return asked(self._outbox.messages(wanted.capture) or iter(()), wanted.rows)
         if waits and self._acks:
             return iter(())  # Captures of a probe set that the server has not got would be lost.
         parcel = self._outbox.next_capture()
@@ -276,18 +276,3 @@ class Link:
             return False
         del self._again[what]
         return True
-
-
-def unasked(messages: Iterator[Any]) -> Iterator[Any]:
-    """Those that go out without being asked for: all but images, most of which the server may have."""
-    return (message for message in messages if not isinstance(message, SampleImages))
-
-
-def asked(messages: Iterator[Any], rows: list[int]) -> Iterator[Any]:
-    """The images of these rows among a capture's messages."""
-    wanted = {row for row in rows if type(row) is int}
-    for message in messages:
-        if isinstance(message, SampleImages):
-            places = [i for i, row in enumerate(message.rows) if row in wanted]
-            if places:
-                yield SampleImages(message.capture, [message.rows[i] for i in places], message.images[places])

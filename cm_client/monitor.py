@@ -15,6 +15,7 @@ from cm_client.back_channel import AlertCallback, BackChannel
 from cm_client.errors import ClientError
 from cm_client.hooks import StepHook, unwrapped
 from cm_client.meter import Meter
+from cm_client.optimisers import OptimiserHooks, sweep
 from cm_client.protocol.messages import AlertNotice, Finish, Hello
 from cm_client.recorder import Plan, Recorder
 from cm_client.transport import MakeSpool, Transport
@@ -54,6 +55,7 @@ class Monitor:
         self._meter = Meter(self._sender_seconds)
         self._back = BackChannel(auto_stop, strict, self._meter)
         self._hook = StepHook(self._forward)
+        self._optimisers: OptimiserHooks | None = None
         self._recorder: Recorder | None = None
         self._transport: Transport | None = None
         self._warned: set[str] = set()
@@ -71,21 +73,23 @@ class Monitor:
         inner = unwrapped(model)
         self._meter.budget = plan.budget
         self._owner = weakref.ref(inner, self._model_gone)
-        self._transport = Transport(server, self.run, hello, self.stats, self._refused, make_spool, welcomed)
-        hand_on = self._transport.set_probes, self._transport.add_capture
-        self._recorder = Recorder(inner, plan, *hand_on, self._meter, self.guard)
+        transport = Transport(server, self.run, hello, self.stats, self._refused, make_spool, welcomed)
+        self._transport = transport
+        self._recorder = Recorder(inner, plan, transport.set_probes, transport.add_capture, self._meter, self.guard)
         if self._recorder.stream is not None:
             self._recorder.stream.attach(model)
-        self._back.listen(self._transport.link.alerts, self._transport.requests, self._transport.answer)
+        self._back.listen(transport.link.alerts, transport.requests, transport.answer)
         self._quiet = False
         live.add(self)
         self._hook.attach(model)
+        self._optimisers = OptimiserHooks(inner, self._before_step, self._after_step, plan.optimisers)
+        self._optimisers.attach()
         self._transport.start()
 
     def guard(self, call: Callable[..., Any], *args: Any) -> None:
         """Time a call into the client, and let none of its errors out: the first one ends the watching."""
         if self._quiet:
-            self._hook.detach()
+            self._detach()
             return
         self._meter.enter()
         try:
@@ -99,12 +103,20 @@ class Monitor:
         """Do nothing from now on, not even close what is open: it belongs to another process."""
         self._quiet = self._closed = True
 
+    def give_way(self) -> None:
+        """End the run at once: hand over the last word, capture nothing more, wait for nothing."""
+        if not self._closed and self._transport is not None:
+            self._closed = self._quiet = True
+            self._detach()
+            live.discard(self)
+            self._transport.close(Finish("finished", self.stats()), 10.0, wait=False)
+
     def log(self, **scalars: Any) -> None:
-        """Record figures (numbers, or tensors of one element) under the step whose forward ran last."""
+        """Record figures (numbers, or tensors of one element) under the number of steps done."""
         self._log(scalars)
 
     def step(self, n: int) -> None:
-        """Say how many optimiser steps are done, where counting training forwards is wrong (gradient accumulation)."""
+        """Say how many steps are done, where they cannot be counted (see `StepCounter`) or begin at another number."""
         self._tell_step(n)
 
     def samples(self, ids: Any) -> None:
@@ -159,7 +171,8 @@ class Monitor:
             self._close_recorder(status)
         self._between()
         self._closed = True
-        self._hook.detach()
+        self._detach()
+        sweep()
         live.discard(self)
         if self._transport is not None:
             self._transport.close(Finish(status, self.stats()), max(0.0, until - time.monotonic()), wait=False)
@@ -205,6 +218,34 @@ class Monitor:
                 self._back.work(self._recorder)
             self._recorder.forward(args, kwargs)
 
+    def _before_step(self) -> None:
+        if self._recorder is None:
+            return
+        steps = self._recorder.steps
+        if not steps.by_optimiser:
+            steps.stepping()
+        if self._hook.traced is not None or steps.blind:
+            self._untold()
+
+    @_guest
+    def _untold(self) -> None:
+        """Forwards that could not call us; their step's weights are still there, so nothing is too late."""
+        traced, self._hook.traced = self._hook.traced, None
+        if self._recorder is not None and traced is not None:
+            self._recorder.forward(*traced, traced=True)
+        elif self._recorder is not None:
+            self._recorder.unseen()
+
+    @_guest
+    def _after_step(self, optimiser: int) -> None:
+        if self._recorder is not None:
+            self._recorder.steps.stepped(optimiser)
+
+    def _detach(self) -> None:
+        self._hook.detach()
+        if self._optimisers is not None:
+            self._optimisers.detach()
+
     @_guest
     def _between(self) -> None:
         if self._recorder is not None and self._back.waiting:
@@ -215,7 +256,7 @@ class Monitor:
         if self._recorder is None or self._transport is None:
             return
         values = {str(n)[:100]: v for n, raw in scalars.items() if (v := self._scalar(n, raw)) is not None}
-        step, at, names = self._recorder.step, time.time(), list(values)
+        step, at, names = self._recorder.steps.now(), time.time(), list(values)
         for start in range(0, len(names), NAMES_PER_ROW):
             self._transport.add_scalars(step, at, {n: values[n] for n in names[start : start + NAMES_PER_ROW]})
 
@@ -234,25 +275,24 @@ class Monitor:
     @_guest
     def _tell_step(self, n: int) -> None:
         if self._recorder is not None:
-            self._recorder.tell_step(max(0, int(n)))
+            self._recorder.steps.tell(max(0, int(n)))
 
     @_guest
     def _close_recorder(self, status: str) -> None:
         if self._recorder is not None and not self._closed:
             self._recorder.close(status)
 
+    def _sender_seconds(self) -> float:
+        return self._transport.cpu_seconds if self._transport is not None else 0.0
+
     def _has_time(self, until: float) -> bool:
         """Whether a capture like those before would end in time."""
-        taken = self._recorder
-        probed = taken.captures if taken is not None and taken.stream is None else 0
-        usual = self._meter.capturing / probed if probed else 0.0
+        captures = self._recorder.captures if self._recorder is not None else 0
+        usual = self._meter.capturing / captures if captures else 0.0
         if time.monotonic() + usual < until or not usual:
             return True
         LOG.info("no final capture: it would take %.1f s, and there is less left", usual)
         return False
-
-    def _sender_seconds(self) -> float:
-        return self._transport.cpu_seconds if self._transport is not None else 0.0
 
     def _fail(self, error: Exception) -> None:
         """The first error of our own: one line, then silence."""
@@ -260,7 +300,7 @@ class Monitor:
             self._recorder.release()
         self._error = str(error) if isinstance(error, ClientError) else f"{type(error).__name__}: {error}"
         self._quiet = True
-        self._hook.detach()
+        self._detach()
         LOG.debug("cm_client", exc_info=error)
         if self._transport is not None:
             self._transport.close(Finish("failed", self.stats()), 10.0, wait=False)
@@ -276,11 +316,8 @@ class Monitor:
             LOG.warning("watching stops, training goes on: %s", reason)
 
     def _model_gone(self, _: Any) -> None:
-        # Called by the garbage collector: hand over the last word, wait for nothing.
-        if not self._closed and self._transport is not None:
-            self._closed = self._quiet = True
-            live.discard(self)
-            self._transport.close(Finish("finished", self.stats()), 10.0, wait=False)
+        # Called by the garbage collector, which may wait for nothing.
+        self.give_way()
 
 
 def _recorder_figures(recorder: Recorder) -> dict[str, Any]:

@@ -226,7 +226,7 @@ class Outbox:
             number = self._unsent.popleft()
             if kept is None:
                 continue
-            messages = kept.item.messages() if kept.item is not None else self._taken_down(number)
+            messages = self.messages(number)
             if messages is None:
                 self.drop(number, DAMAGED)
                 continue
@@ -234,6 +234,13 @@ class Outbox:
             self.in_flight += kept.nbytes
             return Parcel(number, messages)
         return None
+
+    def messages(self, number: int) -> Iterator[Any] | None:
+        """A capture's messages once more; None where it is acked, dropped or damaged."""
+        kept = self._captures.get(number)
+        if kept is None:
+            return None
+        return kept.item.messages() if kept.item is not None else self._taken_down(number)
 
     def next_dropped(self) -> tuple[list[list[Any]], list[int]]:
         """Drops not yet told, up to 64: rows ``[step, reason]`` and the captures' numbers."""
@@ -243,13 +250,6 @@ class Outbox:
             if number in self._dropped:
                 numbers.append(number)
         return [self._dropped[number] for number in numbers], numbers
-
-    def messages(self, number: int) -> Iterator[Any]:
-        """The messages of a capture once more; none where it is acked, dropped or damaged."""
-        kept = self._captures.get(number)
-        if kept is None:
-            return iter(())
-        return kept.item.messages() if kept.item is not None else self._taken_down(number) or iter(())
 
     def tell_again(self) -> None:
         """No answer came: all drops are to be told once more."""

@@ -3,7 +3,8 @@
 While a window is open, every training forward gives a few random rows: their images are copied before the forward, the
 layers' pooled outputs during it. When enough different images have come together they are one capture. The rows are
 those of a network in train mode (BatchNorm by batch, dropout, augmented images) whose weights move a little within the
-window: such captures are told apart from probe captures everywhere, and never compared with them.
+window: such captures are told apart from probe captures everywhere, and never compared with them. Of a compiled model
+the forwards in a window run eagerly (see `Tap`); how much slower that makes them is the one cost that is not measured.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cm_client.collect import FEWEST, PATIENCE, Unnormalize, as_uint8, find_images, scale_and_shift
+from cm_client.calls import find_images
+from cm_client.collect import FEWEST, PATIENCE, Unnormalize, as_uint8, scale_and_shift
 from cm_client.discovery import choose
 from cm_client.errors import ClientError
 from cm_client.outbox import StreamSample
@@ -101,12 +103,18 @@ class Stream:
         self._settled = self._warned = False
         self.layers: list[str] | None = None
         self._former: list[str] | None = None
+        self._on_trial = False
         self.delivered = 0
 
     @property
     def size(self) -> int:
         """Images in one capture."""
         return self._size
+
+    @property
+    def sampling(self) -> bool:
+        """Whether a window is open."""
+        return self._window is not None
 
     @property
     def busy(self) -> bool:
@@ -144,8 +152,14 @@ class Stream:
 
     def change_layers(self, layers: list[str]) -> None:
         """Watch other layers; a window under way is given up."""
-        self._former = self.layers
-        self._start_over(layers)
+        self._former, self._on_trial = (self._former if self._on_trial else self.layers), True
+        self.layers = layers
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Forget the window under way."""
+        self._window = None
+        self._pending.clear()
 
     def close(self) -> None:
         """Training is over: hand on the window if it is full, or if it is the run's only one."""
@@ -183,16 +197,15 @@ class Stream:
         _, images = find_images(args, kwargs)
         if images is None:
             self._blind += 1
-            if self._blind >= PATIENCE and self._scale is None:
+            if self._blind >= PATIENCE and not self._settled:
                 raise ClientError(
                     f"no image (a 4-D float tensor with 1 or 3 channels) in {PATIENCE} training forwards: "
                     "use sample='probe' with probe=cm_client.ProbeSet(images, transform=…)"
                 )
             return None
-        if self._how["channels_last"] is None and not self._settled:
-            self._settled = True
-            if images.shape[2] != images.shape[3]:
-                self._how["channels_last"] = False  # only square images tell a feature map's layout by its shape
+        if not self._settled and self._how["channels_last"] is None and images.shape[2] != images.shape[3]:
+            self._how["channels_last"] = False  # only square images tell a feature map's layout by its shape
+        self._settled = True
         return images
 
     def _discover(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -229,7 +242,7 @@ class Stream:
             if silent:
                 self._reject(f"layer {silent[0]!r} gave {tap.problem}: leave it out of layers=[…]")
                 return
-            self._former = None
+            self._on_trial = False
             found = {layer: _to_host(seen[layer]) for layer in layers}
             self._pending.append(_Batch(step, keys, shown, found, _mark(seen[layers[0]])))
 
@@ -238,16 +251,11 @@ class Stream:
 
     def _reject(self, problem: str) -> None:
         """Layers that were asked for on the way must not cost the watching: back to those before them."""
-        if self._former is None:
+        if not self._on_trial:
             raise ClientError(problem)
-        LOG.warning("%s; watching %s again", problem, ", ".join(self._former))
-        self._start_over(self._former)
-        self._former = None
-
-    def _start_over(self, layers: list[str] | None) -> None:
-        self.layers = layers
-        self._window = None
-        self._pending.clear()
+        LOG.warning("%s; watching %s again", problem, ", ".join(self._former or ["what was watched before"]))
+        self.layers, self._on_trial = self._former, False
+        self.give_up()
 
     def _keys(self, ids: Any, chosen: np.ndarray, images: int) -> list[bytes] | None:
         listed = ids.tolist() if hasattr(ids, "tolist") else list(ids)
@@ -296,8 +304,7 @@ class Stream:
 
     def _finish(self, window: Window) -> None:
         """Hand on a window that is over. Captures of one run have one size: numbers of others are not comparable."""
-        self._window = None
-        self._pending.clear()
+        self.give_up()
         if window.count < window.size and not self.delivered:
             # All the images there are; a little fewer, so that later windows find as many.
             self._size = max(FEWEST, int(ENOUGH * window.count))

@@ -61,10 +61,11 @@ class Tap:
         self.open = True
         """Whether the forward has not ended."""
         self._handles: list[Any] = []
-        self._at_end = [model.register_forward_hook(_AtEnd(self._end), always_call=True)]
+        self._ending = model.register_forward_hook(_AtEnd(self._end), always_call=True)
+        self._leaving: Any = None
         self._stance: Any = None
         if "torch._dynamo" in sys.modules:
-            self._at_end.append(root.register_forward_hook(_AtEnd(self._leave), always_call=True))
+            self._leaving = root.register_forward_hook(_AtEnd(self._leave), always_call=True)
             self._stance = torch.compiler.set_stance("force_eager")
 
     def shapes(self, model: nn.Module, images: int) -> None:
@@ -92,7 +93,8 @@ class Tap:
             with torch.no_grad():
                 chosen = tensor.detach().index_select(0, rows.to(tensor.device)).float()
                 try:
-                    self._seen[layer] = pool(chosen, **how)
+                    # A copy: of tokens the pooled row is a view, which would keep all the others in memory.
+                    self._seen[layer] = pool(chosen, **how).clone()
                 except ClientError as error:
                     self.problem = str(error)
 
@@ -106,9 +108,9 @@ class Tap:
         """Remove every hook."""
         self._unhook()
         self._restore()
-        for handle in self._at_end:
-            handle.remove()
-        self._at_end = []
+        self._ending.remove()
+        if self._leaving is not None:
+            self._leaving.remove()
 
     def _unhook(self) -> None:
         self.open = False
@@ -125,10 +127,10 @@ class Tap:
         self._unhook()
         # After an exception torch walks through the live dictionary of hooks: those on the model must stay until later.
         if output is not None:
-            self._at_end.pop(0).remove()
+            self._ending.remove()
             self._guard(self._ended, self._seen)
 
     def _leave(self, output: Any) -> None:
         self._restore()
-        if output is not None:
-            self._at_end.pop().remove()
+        if output is not None and self._leaving is not None:
+            self._leaving.remove()

@@ -75,6 +75,7 @@ class Transport:
         self.spool: Spool | None = None
         self.bytes_sent = self.rows_turned_away = 0
         self.cpu_seconds = 0.0
+        """Of this class's thread so far: while it encodes it holds the interpreter that the training needs."""
         self._hello, self._refused, self._make_spool, self._welcomed = hello, refused, make_spool, welcomed
         self._mailbox = Mailbox()
         self._done = threading.Event()

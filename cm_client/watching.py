@@ -15,7 +15,6 @@ from functools import partial
 from importlib import metadata
 from typing import Any
 
-import torch
 from torch import nn
 
 from cm_client.collect import Collector, Unnormalize
@@ -25,8 +24,10 @@ from cm_client.hooks import unwrapped
 from cm_client.kept_inputs import KeptInputs
 from cm_client.leftovers import send_leftovers
 from cm_client.monitor import Monitor, live
+from cm_client.notebook import Place, place, same_cell_again
 from cm_client.pooling import POOLS
 from cm_client.probe import ProbeSet
+from cm_client.processes import is_helper_rank
 from cm_client.protocol import limits
 from cm_client.protocol.messages import Hello
 from cm_client.recorder import Plan
@@ -40,6 +41,7 @@ LOG = logging.getLogger("cm_client")
 
 _by_model: weakref.WeakKeyDictionary[nn.Module, Monitor] = weakref.WeakKeyDictionary()
 _runs: set[str] = set()
+_places: weakref.WeakKeyDictionary[Monitor, Place] = weakref.WeakKeyDictionary()
 
 
 def watch(
@@ -51,6 +53,7 @@ def watch(
     every: Every = None,
     budget: float | None = None,
     sample: str | None = None,
+    optimizer: Any = None,
     run: str | None = None,
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
@@ -81,6 +84,8 @@ def watch(
             that it is kept; what cannot be kept is said in `cm_client.schedule.Budget`.
         sample: ``probe`` runs a fixed probe set through the model, in eval mode (the default). ``stream`` runs nothing:
             captures are made of the training's own batches as they come by (CM_SAMPLE); see `Monitor.samples`.
+        optimizer: the optimiser (or several, in a list) whose steps count; by default every one that holds a parameter
+            of the model, and in a loop without any, the training forwards.
         run: id of the run (CM_RUN); by default from date and time.
         name: what the dashboard shows (CM_NAME); by default the id.
         config: settings of yours to keep with the run, flat (a dict or a namespace).
@@ -105,9 +110,9 @@ def watch(
     """
     try:
         wanted: dict[str, Any] = {"server": server, "run": run, "name": name, "every": every, "mode": mode}
-        wanted |= {"budget": budget, "sample": sample, "start_step": start_step}
-        told = resolve(planned_steps=planned_steps, probe_size=probe_size, **wanted)
-        if told.mode == "disabled" or _is_helper_rank():
+        wanted |= {"budget": budget, "sample": sample}
+        told = resolve(planned_steps=planned_steps, probe_size=probe_size, start_step=start_step, **wanted)
+        if told.mode == "disabled" or is_helper_rank():
             return Monitor()
         known = _adopted(model, run)
         if known is not None:
@@ -122,9 +127,10 @@ def watch(
             _check_stream(model, probe)
             how = pool, channels_last
             stream = partial(Stream, told.run, told.probe_size, Picture(mean, std, unnormalize), *how)
+        optimisers = tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,) if optimizer else ()
         chosen = _known_layers(model, layers), probe, pool, channels_last
         budget = told.budget if told.every is None else None
-        plan = Plan(*chosen, schedule, collector, max(0, told.start_step), budget, stream)
+        plan = Plan(*chosen, schedule, collector, optimisers, budget, stream, max(0, told.start_step))
         return _started(model, plan, told, plain_config(config), auto_stop)
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
@@ -139,12 +145,34 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
     kind, host = type(unwrapped(model)).__name__[:200], socket.gethostname()[:200]
     about = told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config
     hello = Hello(*about, told.start_step, sample=told.sample)
+    here = place()
+    for other in list(live):
+        if other.run == told.run or same_cell_again(_places.get(other), here):
+            LOG.info("run %s ends here: %s is watched in its place", other.run, kind)
+            other.give_way()
     monitor = Monitor(told.run, told.strict, auto_stop)
+    if here is not None:
+        _places[monitor] = here
     server = None if told.mode == "offline" else told.server
     monitor.begin(model, plan, server, hello, _spool_maker(told), lambda: _take_up(told))
     _by_model[unwrapped(model)] = monitor
     _runs.add(told.run)
     return monitor
+
+
+def _check_stream(model: nn.Module, probe: ProbeSet | None) -> None:
+    if probe is not None:
+        raise ClientError("sample='stream' takes its images from the training batches: leave probe= out")
+    if getattr(unwrapped(model), "_compiled_call_impl", None) is not None:
+        raise ClientError(
+            "sample='stream' cannot see into a model compiled in place: use compiled = torch.compile(model) and watch "
+            "that, or sample='probe'"
+        )
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise ClientError(
+            "sample='stream' cannot follow a batch through DataParallel's replicas: use DistributedDataParallel, "
+            "or sample='probe'"
+        )
 
 
 def _earlier_inputs(told: Settings, probe: ProbeSet | None) -> KeptInputs | None:
@@ -164,21 +192,6 @@ def _take_up(told: Settings) -> None:
     """The server is there: send it what earlier processes of this run left on this machine."""
     if told.spool is not None:
         send_leftovers(told.spool / told.run, told.server)
-
-
-def _check_stream(model: nn.Module, probe: ProbeSet | None) -> None:
-    if probe is not None:
-        raise ClientError("sample='stream' takes its images from the training batches: leave probe= out")
-    if getattr(unwrapped(model), "_compiled_call_impl", None) is not None:
-        raise ClientError(
-            "sample='stream' cannot see into a model compiled in place: use compiled = torch.compile(model) and watch "
-            "that, or sample='probe'"
-        )
-    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
-        raise ClientError(
-            "sample='stream' cannot follow a batch through DataParallel's replicas: use DistributedDataParallel, "
-            "or sample='probe'"
-        )
 
 
 def _adopted(model: nn.Module, run: str | None) -> Monitor | None:
@@ -221,11 +234,6 @@ def _version() -> str:
         return metadata.version("concept-monitor")
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _is_helper_rank() -> bool:
-    distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0
 
 
 @atexit.register

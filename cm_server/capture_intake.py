@@ -54,9 +54,9 @@ class CaptureIntake:
         if capture.kind == "stream":
             self._stream.whole(session, capture)
             return
+        session.pending.add(chunk.capture)
         before = None if session.begun else self._before(session, capture.step)
         session.begun = True
-        session.pending.add(chunk.capture)
         self._counter.worker.submit(CaptureJob(session.run, session.epoch, capture, time.time(), before))
 
     def _before(self, session: Session, step: int) -> SnapshotReport | None:

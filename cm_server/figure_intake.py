@@ -68,10 +68,9 @@ class FigureIntake:
         for number in numbers[:MOST_UNACKED]:
             if number in session.pending or type(number) is not int:
                 continue
-            sample = session.samples.get(number)
-            if sample is not None and number in session.whole and not sample.lacks_keys:
-                if rows := sample.overdue():
-                    self._counter.reply(session, ImagesWanted(number, rows))
+            if number in session.samples:  # its rows may be here, and its images are on their way
+                if (rows := session.samples[number].stalled()) is not None:
+                    self._counter.reply(session, ImagesWanted(number, rows) if rows else Unknown())
                 continue
             if not self._counter.writer.has_capture(session.run, session.epoch, number):
                 self._counter.reply(session, Unknown())

@@ -37,7 +37,8 @@ class StreamIntake:
         session.samples[start.capture] = SampleAssembly(start)
         if session.probe_count != start.probes:
             session.probe_count = start.probes
-            self._counter.save(session.run, probes=start.probes, probe_source=SOURCE)
+            if session.leads:
+                self._counter.save(session.run, probes=start.probes, probe_source=SOURCE)
 
     def keys(self, session: Session, message: SampleKeys) -> None:
         """Some of a capture's keys; once all are there, images are asked for."""

@@ -31,7 +31,7 @@ class SampleAssembly:
         self._rows = Rows((start.probes, KEY_BYTES), "|u1")
         self._lacking: list[int] | None = None
         self._asked: set[int] = set()
-        self._still_asked: set[int] = set()
+        self._came = self._came_before = 0
 
     @property
     def keys(self) -> list[str]:
@@ -43,17 +43,13 @@ class SampleAssembly:
         """Whether the store has every image."""
         return self._lacking is not None and not self._lacking
 
-    @property
-    def lacks_keys(self) -> bool:
-        """Whether some image has not been named yet."""
-        return self._lacking is None
-
     def put_keys(self, chunk: SampleKeys) -> bool:
         """Takes keys; True once none is missing.
 
         Raises:
             AssemblyError: they do not fit, or are not the announced ones.
         """
+        self._came += 1
         self._rows.put(chunk.start, chunk.keys)
         if self._rows.missing:
             return False
@@ -77,11 +73,14 @@ class SampleAssembly:
         self._asked = set(self._lacking[:ASKED_AT_ONCE])
         return sorted(self._asked)
 
-    def overdue(self) -> list[int]:
-        """Rows to ask for once more: none of those on their way has come since this was called last."""
-        again = self._asked if self._asked == self._still_asked else set()
-        self._still_asked = set(self._asked)
-        return sorted(again)
+    def stalled(self) -> list[int] | None:
+        """Asked now and then while the client waits: None where something came since the last time.
+
+        Else the rows to ask for again, because the question or the answer was lost; empty where it was not even clear
+        yet what to ask for.
+        """
+        came, self._came_before = self._came_before, self._came
+        return None if came != self._came else sorted(self._asked)
 
     def put_images(self, message: SampleImages) -> dict[str, np.ndarray]:
         """Takes images that were asked for; others are passed by.
@@ -92,6 +91,7 @@ class SampleAssembly:
         Raises:
             AssemblyError: they are no images, or their number is not the rows'.
         """
+        self._came += 1
         images = message.images
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) != len(message.rows):
             raise AssemblyError(f"images {images.dtype} {images.shape} for {len(message.rows)} rows")

@@ -40,8 +40,8 @@ runs = sa.Table(
     sa.Column("map_fingerprint", sa.Text, nullable=False, default=""),
     sa.Column("config", sa.JSON, nullable=False, default=dict),
     sa.Column("stats", sa.JSON, nullable=False, default=dict),
-    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
     sa.Column("sample", sa.Text, nullable=False, default="probe", server_default="probe"),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
 )
 
 epochs = sa.Table(

@@ -143,6 +143,24 @@ def test_while_paused_nothing_is_captured_neither_on_time_nor_asked_for_nor_at_t
     assert [start.step for start, _ in server.captures().values()] == [0, 15]
 
 
+def test_a_pause_gives_up_the_window_under_way_and_capture_opens_one(server: WireServer) -> None:
+    model = Small()
+    monitor = cm_client.watch(model, server=server.address, **(OPTIONS | {"sample": "stream"}))
+    train(model, 5)
+    assert ask(server, monitor, model, m.Request(1, "capture"))[0].text.endswith("is under way at step 5")
+    assert ask(server, monitor, model, m.Request(2, "pause"))[0].accepted
+    train(model, 60)
+    assert monitor.stats()["captures"] == 0
+    assert ask(server, monitor, model, m.Request(3, "resume"))[0].accepted
+    train(model, 60)
+    assert monitor.stats()["captures"] == 1
+    assert "begins at step" in ask(server, monitor, model, m.Request(4, "capture"))[0].text
+    train(model, 60)
+    assert monitor.stats()["captures"] == 2
+    monitor.finish()
+    assert len(server.captures()) == 2
+
+
 def test_other_layers_are_watched_from_the_next_capture_on_and_unknown_ones_refused(server: WireServer) -> None:
     model = Small()
     monitor = cm_client.watch(model, server=server.address, **OPTIONS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import cm_client
 from cm_client.errors import ClientError
-from cm_client.schedule import BUDGET_STEPS, AtMarks, Budget, Chosen, Marks, make_schedule
+from cm_client.schedule import BUDGET_STEPS, LOOK, AtMarks, Budget, Chosen, Marks, make_schedule
 
 JUMPS = st.lists(st.integers(1, 30), min_size=1, max_size=60)
 
@@ -131,7 +131,7 @@ def test_the_budget_is_used_and_not_only_kept(seconds: float, cost: float, share
         now += seconds
     assume(captures > 20)
     most = min(share * now / cost, 20_000 / BUDGET_STEPS)
-    assert captures >= 0.8 * most - 2
+    assert captures >= BUDGET_STEPS / (BUDGET_STEPS + LOOK) * most - 2
 
 
 def test_hooks_that_cost_more_than_the_budget_end_the_captures_and_nothing_else() -> None:

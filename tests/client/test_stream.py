@@ -50,6 +50,7 @@ class _Mean(nn.Module):
 def loop(model: nn.Module, monitor: cm_client.Monitor, steps: int, ids: bool = False, amp: bool = False) -> None:
     """Trains on pictures with values in 0..1, at a rate of zero: what a layer gives depends on the image alone."""
     generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
     pictures = torch.rand(400, 3, 8, 8, generator=generator)
     for _ in range(steps):
         chosen = torch.randint(400, (16,), generator=generator)
@@ -58,6 +59,7 @@ def loop(model: nn.Module, monitor: cm_client.Monitor, steps: int, ids: bool = F
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
             loss = model(pictures[chosen]).sum()
         loss.backward()
+        optimiser.step()
 
 
 def images_of(server: WireServer, capture: int) -> np.ndarray:
@@ -121,6 +123,17 @@ def test_layers_are_found_in_the_trainings_own_forward(server: WireServer) -> No
     assert server.of(m.ProbeStart) == []
 
 
+@pytest.mark.parametrize("fullgraph", [False, True])
+def test_a_model_compiled_after_watch_is_refused_in_words_and_trains_on(
+    server: WireServer, caplog: pytest.LogCaptureFixture, fullgraph: bool
+) -> None:
+    model = Small()
+    monitor = cm_client.watch(model, server=server.address, **OPTIONS)
+    train(torch.compile(model, backend="eager", fullgraph=fullgraph), 3)
+    assert not monitor.watching
+    assert "watch what the loop calls, cm_client.watch(torch.compile(model))" in caplog.text
+
+
 def test_steps_are_the_users_where_gradients_are_accumulated(server: WireServer) -> None:
     model = Small()
     monitor = cm_client.watch(model, server=server.address, **OPTIONS)
@@ -137,8 +150,10 @@ def test_a_small_data_set_gives_captures_of_one_size_from_different_images(serve
     model = Small()
     monitor = cm_client.watch(model, server=server.address, **(OPTIONS | {"probe_size": 200}))
     pictures = torch.randn(60, 3, 16, 16)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
     for _ in range(400):
         model(pictures[torch.randperm(60)[:16]]).sum().backward()
+        optimiser.step()
     monitor.finish()
     starts = [start for start, _ in server.captures().values()]
     assert len(starts) >= 2

@@ -15,12 +15,15 @@ from cm_client.protocol.messages import (
     CaptureAck,
     CaptureChunk,
     CaptureStart,
+    Heartbeat,
     Hello,
     ImagesWanted,
+    Pong,
     Refuse,
     Request,
     SampleImages,
     SampleKeys,
+    Unknown,
     Welcome,
 )
 from cm_server.cache import ArrayCache
@@ -34,7 +37,7 @@ N = 40
 KEYS = np.stack([np.frombuffer(hashlib.sha256(bytes([i])).digest(), np.uint8) for i in range(N)])
 MARK = hashlib.sha256(KEYS.tobytes()).hexdigest()
 IMAGES = np.stack([np.full((4, 4, 3), i, np.uint8) for i in range(N)])
-STREAM = Hello("a run", "Net", -1, 0.0, "1", "host", 1, {}, "stream")
+STREAM = Hello("a run", "Net", -1, 0.0, "1", "host", 1, sample="stream")
 
 
 def start(number: int, count: int = N, kind: str = "stream") -> CaptureStart:
@@ -62,6 +65,22 @@ def test_a_stream_capture_is_whole_with_its_rows_and_images_and_these_are_asked_
         assert desk.say(SampleKeys(1, 0, KEYS)) == []
     desk.say(CaptureChunk(1, 0, 0, np.zeros((N, 2), np.float32)))
     assert session.pending == {0, 1}
+
+
+def test_a_question_that_was_lost_is_asked_again_once_nothing_comes_any_more(desk: Desk) -> None:
+    waiting = Heartbeat({}, [0])
+    desk.say(STREAM)
+    desk.say(start(0))
+    desk.say(SampleKeys(0, 0, KEYS))
+    desk.say(SampleImages(0, [3, 4], IMAGES[3:5]))
+    desk.say(CaptureChunk(0, 0, 0, np.zeros((N, 2), np.float32)))
+    assert desk.say(waiting) == [Pong], "something came since"
+    assert desk.say(waiting) == [Pong, ImagesWanted]
+    assert desk.sent[1].rows == [row for row in range(N) if row not in (3, 4)]
+    desk.say(SampleImages(0, desk.sent[1].rows, IMAGES[desk.sent[1].rows]))
+    assert desk.ingest.sessions["r"].pending == {0}
+    desk.say(start(1))
+    assert desk.say(Heartbeat({}, [1])) == [Pong, Unknown], "its keys were lost: from the beginning"
 
 
 def test_a_stream_capture_beyond_the_limits_is_lost_in_words(desk: Desk) -> None:
