@@ -225,6 +225,9 @@ def test_a_full_spool_drops_the_oldest_captures_and_keeps_the_first_and_the_scal
     assert {reason for _, reason in told} == {SHELF_FULL}
     assert [step for step, _ in told] == sorted(step for step, _ in told), "the oldest first"
     assert caplog.text.count("is full") == 1
+    assert [row[1:] for row in dead(spool).leftover().dropped] == told, (
+        "and they are told after the process's death too"
+    )
 
 
 def test_another_processs_spool_is_never_touched(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -273,9 +276,10 @@ FULL = """
     from cm_client.outbox import Outbox
     from cm_client.protocol.messages import Hello
     from cm_client import spool
+    from cm_client.spool_folders import create
     logging.basicConfig(level="WARNING")
     spool.RESERVE = 0
-    made = spool.create(pathlib.Path(sys.argv[1]), "run", "e1", Hello("n", "m", -1, 0.0, "0", "h", 1, {}))
+    made = create(pathlib.Path(sys.argv[1]), "run", "e1", Hello("n", "m", -1, 0.0, "0", "h", 1, {}))
     if sys.argv[2:] == ["limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
     box = Outbox(shelf=made)
