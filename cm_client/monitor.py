@@ -18,7 +18,7 @@ from cm_client.recorder import Plan, Recorder
 from cm_client.transport import MakeSpool, Transport
 
 LOG = logging.getLogger("cm_client")
-NAMES_PER_ROW = 50
+NAMES_PER_ROW = 25
 
 live: set[Monitor] = set()
 """Monitors at work: what `watch` adopts, a forked child forgets and the process's end finishes."""

@@ -113,6 +113,13 @@ def test_a_live_process_keeps_everybody_out_and_a_dead_one_lets_one_in(spool: Sp
     assert find(spool.directory.parents[1]) == []
 
 
+def test_a_directory_whose_removal_was_interrupted_is_removed(spool: Spool) -> None:
+    spool.close(done=False)
+    (spool.directory / "head.cms").unlink()
+    assert take_over(spool.directory) is None
+    assert not spool.directory.exists()
+
+
 def test_a_forked_child_does_not_hold_the_lock(spool: Spool) -> None:
     (ready, up), (wait, go) = os.pipe(), os.pipe()
     child = os.fork()
