@@ -253,6 +253,7 @@ def _transport_figures(transport: Transport) -> dict[str, Any]:
         "captures_dropped": box.captures_dropped,
         "captures_unacked": box.unacked_captures,
         "scalars_dropped": box.scalars_dropped + transport.rows_turned_away,
+        "scalars_acked": box.rows.done,
         "scalars_unacked": box.rows.unacked,
         "spool": str(transport.spool.directory) if transport.spool is not None else "",
         "bytes_sent": transport.bytes_sent,
