@@ -113,6 +113,14 @@ def test_a_live_process_keeps_everybody_out_and_a_dead_one_lets_one_in(spool: Sp
     assert find(spool.directory.parents[1]) == []
 
 
+def test_a_capture_told_as_dropped_is_dropped_also_where_the_process_died_before_it_was_gone(spool: Spool) -> None:
+    spool.keep_capture(1, 10, item(1).messages())
+    spool.keep_dropped(1, 10, "no room")
+    left = dead(spool).leftover()
+    assert (left.captures, left.dropped) == ([], [[1, 10, "no room"]])
+    assert not list(spool.directory.glob("capture-*"))
+
+
 def test_a_directory_whose_removal_was_interrupted_is_removed(spool: Spool) -> None:
     spool.close(done=False)
     (spool.directory / "head.cms").unlink()
