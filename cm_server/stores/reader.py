@@ -65,7 +65,7 @@ class StoreReader:
     def snapshots(self, run: str, after: int = 0) -> list[SnapshotInfo]:
         """The run's snapshots with a sequence number above ``after``, by step.
 
-        What a resumed process superseded (`core.lineage`) is in none of the reader's answers.
+        What a resumed process superseded (`stores.lineage`) is in none of the reader's answers.
         """
         table = schema.snapshots
         query = sa.select(table).where(table.c.run == run, table.c.sequence > after)
