@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cm_client.calls import Call
 from cm_client.class_labels import ClassLabels, class_labels
 from cm_client.errors import ClientError
 from cm_client.outbox import ProbeImages
@@ -148,21 +149,29 @@ def probe_set(
 class FrozenProbes:
     """What a run is probed with: the model's ``inputs`` ``[N, …]`` on the CPU and, row by row, what they ``show``.
 
-    ``argument`` is the keyword that takes the inputs, None where it is the first positional argument.
+    ``call`` says how the model takes the inputs, and what else it is given with them.
     """
 
     inputs: Tensor
     shown: ProbeImages
-    argument: str | None = None
+    call: Call = field(default_factory=Call)
 
 
 def freeze(
-    inputs: Tensor, images: np.ndarray, source: str, argument: str | None = None, labels: ClassLabels | None = None
+    inputs: Tensor,
+    images: np.ndarray,
+    source: str,
+    call: Call | None = None,
+    labels: ClassLabels | None = None,
 ) -> FrozenProbes:
-    """Images made ready for the wire (three channels, longer side at most 224); the fingerprint covers all."""
-    small = shrunk(images)
-    fingerprint = digest(_bytes(inputs), small, *_label_bytes(labels))
-    return FrozenProbes(inputs, ProbeImages(small, fingerprint, source, labels), argument)
+    """Images made ready for the wire (three channels, longer side at most 224).
+
+    The fingerprint covers inputs, images, class labels and what else the model is given row by row.
+    """
+    small, call = shrunk(images), call or Call()
+    others = [_bytes(rows) for rows in call.rows.values()]
+    fingerprint = digest(_bytes(inputs), *others, small, *_label_bytes(labels))
+    return FrozenProbes(inputs, ProbeImages(small, fingerprint, source, labels), call)
 
 
 def _label_bytes(labels: ClassLabels | None) -> tuple[np.ndarray, ...]:

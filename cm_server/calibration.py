@@ -39,6 +39,7 @@ class ProbeContext:
         to_centroid: ``[A]`` distance of each anchor to the mean word.
         fingerprint: encoder, words, anchors, probe set and detector.
         detection: a detector with labels of its own, ready for this probe set.
+        kind: ``probe``, or ``stream``: then the images are those of one capture.
     """
 
     probe_fingerprint: str
@@ -48,6 +49,7 @@ class ProbeContext:
     to_centroid: Tensor
     fingerprint: str
     detection: Detection | None = None
+    kind: str = "probe"
 
     def references(self, units: int) -> tuple[Tensor, Tensor]:
         """Similarities of ideal units and of the same units by chance, ``[units, K]`` each."""

@@ -21,6 +21,7 @@ COMMANDS = {
     "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
     "probe": "build a labelled, broad probe set from Debian's packages",
+    "request": "ask a running training to capture now, pause, resume, watch other layers or stop",
     "doctor": "check the installation and say how to fix what is wrong",
 }
 

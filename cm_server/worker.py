@@ -25,6 +25,7 @@ from cm_server.detectors.base import ClassLabels, ProbeView
 from cm_server.encoders import Encoder
 from cm_server.pipeline import Analysis, analyse
 from cm_server.report import SnapshotReport
+from cm_server.stream_analysis import StreamAnalysis, StreamJob
 from cm_server.vocabulary import Vocabulary, build_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class Failed:
     epoch: str = ""
 
 
-Job = ProbeJob | CaptureJob | ForgetJob
+Job = ProbeJob | CaptureJob | StreamJob | ForgetJob
 Result = Activity | Ready | Done | Failed
 
 
@@ -155,6 +156,10 @@ class AnalysisWorker:
         self._vocabularies: dict[str, Vocabulary] = {}
         self._runs: dict[tuple[str, str], _Run] = {}
         self._unfit: dict[tuple[str, str], str] = {}
+        self._stream: StreamAnalysis | None = None
+        if not isinstance(settings.detector, LabelledDetector):
+            of_stream = settings.detector, cache, settings.tau, settings.temperature
+            self._stream = StreamAnalysis(settings.encoder, *of_stream)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
     def start(self) -> None:
@@ -199,16 +204,20 @@ class AnalysisWorker:
         if isinstance(job, ForgetJob):
             self._runs.pop((job.run, job.fingerprint), None)
             self._unfit.pop((job.run, job.fingerprint), None)
+            if self._stream is not None:
+                self._stream.forget(job.run)
         elif isinstance(job, ProbeJob):
             self._prepare(job)
+        elif isinstance(job, StreamJob):
+            self._analyse_stream(job)
         else:
             self._analyse(job)
 
     def _fail(self, job: Job, error: Exception) -> None:
         logger.warning("analysis of run %s failed: %s", job.run, error, exc_info=not isinstance(error, ValueError))
-        capture = job.capture if isinstance(job, CaptureJob) else None
+        capture = job.capture if isinstance(job, CaptureJob | StreamJob) else None
         number, step = (capture.capture, capture.step) if capture else (-1, -1)
-        epoch = job.epoch if isinstance(job, CaptureJob) else ""
+        epoch = job.epoch if isinstance(job, CaptureJob | StreamJob) else ""
         reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         if isinstance(job, ProbeJob):
             self._unfit[job.run, job.fingerprint] = reason
@@ -227,6 +236,15 @@ class AnalysisWorker:
         context = self._context(job, vocabulary)
         self._runs[key] = _Run(context, vocabulary)
         self._give(Ready(job.run, encoder.name, vocabulary))
+
+    def _analyse_stream(self, job: StreamJob) -> None:
+        if self._stream is None:
+            raise ValueError(f"detector {self._settings.detector.name} needs a probe set: watch with sample='probe'")
+        encoder, vocabulary = self._settings.encoder, self._words()
+        if not self._stream.knows(job.run):
+            self._give(Ready(job.run, encoder.name, vocabulary))
+        self._watch_progress(encoder, job.run, "training images")
+        self._give(Done(self._stream.analyse(job, vocabulary, self._device())))
 
     def _context(self, job: ProbeJob, vocabulary: Vocabulary) -> ProbeContext:
         encoder, detector, device = self._settings.encoder, self._settings.detector, self._device()
@@ -254,9 +272,9 @@ class AnalysisWorker:
             )
         return self._vocabularies[concepts.fingerprint]
 
-    def _watch_progress(self, encoder: Encoder, run: str) -> None:
-        self._give(Activity(run, "embedding probe images"))
-        encoder.progress = lambda done, total: self._give(Activity(run, f"embedding probe images {done}/{total}"))
+    def _watch_progress(self, encoder: Encoder, run: str, what: str = "probe images") -> None:
+        self._give(Activity(run, f"embedding {what}"))
+        encoder.progress = lambda done, total: self._give(Activity(run, f"embedding {what} {done}/{total}"))
 
     def _analyse(self, job: CaptureJob) -> None:
         key = (job.run, job.capture.probe_fingerprint)

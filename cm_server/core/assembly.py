@@ -61,6 +61,7 @@ class Capture:
     """A whole capture: ``activations`` by layer, float32 ``[N, units]``, in the network's order.
 
     Where the client sent maps they are in ``maps``, float16 ``[N, units, h, w]``, and `pooled` makes the activations.
+    ``kind`` is ``probe`` or ``stream``; of a stream capture ``probe_fingerprint`` is that of its images' keys.
     """
 
     capture: int
@@ -68,6 +69,7 @@ class Capture:
     time: float
     probe_fingerprint: str
     activations: dict[str, np.ndarray]
+    kind: str = "probe"
     maps: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
@@ -115,7 +117,8 @@ class CaptureAssembly:
         maps = {name: array for name, array in arrays.items() if array.ndim == 4}
         pooled = {name: array for name, array in arrays.items() if array.ndim == 2}
         start = self.start
-        return Capture(start.capture, start.step, start.time, start.probe_fingerprint, pooled, maps)
+        about = start.capture, start.step, start.time, start.probe_fingerprint
+        return Capture(*about, pooled, start.kind, maps)
 
     def lacks(self, needs: Needs) -> str:
         """Why this capture is of no use to a detector with these needs; empty where it is."""

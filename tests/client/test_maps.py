@@ -97,13 +97,13 @@ def test_a_server_that_needs_maps_gets_maps_from_step_0_on(server: WireServer) -
 
 def test_a_server_that_is_silent_costs_a_copy_for_a_while(server: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
     server.silent = True
-    monkeypatch.setattr("cm_client.recorder.RETAKE_SECONDS", 0.0)
+    monkeypatch.setattr("cm_client.first_capture.PATIENCE", 0.0)
     model = Small()
     monitor = cm_client.watch(model, server=server.address, run="a", probe=cm_client.ProbeSet(IMAGES), every=5)
     train(model, 1)
-    assert monitor._recorder._retake is not None
+    assert monitor._recorder._first.waiting
     train(model, 1)
-    assert monitor._recorder._retake is None
+    assert not monitor._recorder._first.waiting
     monitor.finish(timeout=0)
 
 

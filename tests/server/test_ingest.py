@@ -34,10 +34,8 @@ from cm_client.protocol.messages import (
     Welcome,
 )
 from cm_server.cache import ArrayCache
-from cm_server.capture_intake import CaptureIntake
 from cm_server.concepts import load_concepts
 from cm_server.detectors import DetectorError, make_detector
-from cm_server.detectors.clip_dissect import CosCubed
 from cm_server.encoders import make_encoder
 from cm_server.events import EventPublisher
 from cm_server.ingest import Ingest
@@ -64,8 +62,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    writer, context, detector = StoreWriter(tmp_path / "store"), zmq.Context(), make_detector("cos_cubed")
+def desk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Desk]:
+    """An ingest of the detector cos_cubed, which a test may have need something else."""
+    detector: Any = dataclasses.replace(make_detector("cos_cubed"), needs=getattr(request, "param", "pooled"))
+    writer, context = StoreWriter(tmp_path / "store"), zmq.Context()
     reader, publisher = StoreReader(tmp_path / "store"), EventPublisher(context, "tcp://127.0.0.1:*")
     settings = WorkerSettings(make_encoder("planted"), detector, load_concepts(), "pca")
     worker = AnalysisWorker(settings, ArrayCache(tmp_path / "cache"), lambda: None)
@@ -115,11 +115,8 @@ def test_a_probe_set_beyond_the_limits_is_refused_and_named(desk: Desk) -> None:
     assert "image width: 10000" in desk.sent[0].reason
 
 
-def test_a_detector_that_needs_maps_and_labels_says_so_and_takes_nothing_else(desk: Desk, tmp_path: Path) -> None:
-    counter = desk.ingest._counter
-    needy = dataclasses.replace(CosCubed(), needs="maps:7x7,labels")
-    desk.ingest._counter = desk.ingest._probes._counter = dataclasses.replace(counter, detector=needy)
-    desk.ingest._handlers[CaptureStart] = CaptureIntake(desk.ingest._counter).start
+@pytest.mark.parametrize("desk", ["maps:7x7,labels"], indirect=True)
+def test_a_detector_that_needs_maps_and_labels_says_so_and_takes_nothing_else(desk: Desk) -> None:
     desk.say(HELLO)
     assert desk.sent[0].needs == "maps:7x7,labels"
     assert desk.say(ProbeStart("ff", 32, 2, 2, "test")) == [Refuse]
@@ -137,7 +134,7 @@ def test_a_detector_that_needs_maps_and_labels_says_so_and_takes_nothing_else(de
 
 
 def test_needs_that_no_client_knows_are_named_at_once(desk: Desk) -> None:
-    needy = dataclasses.replace(CosCubed(), needs="gradients")
+    needy = dataclasses.replace(make_detector("cos_cubed"), needs="gradients")
     with pytest.raises(DetectorError, match="needs 'gradients': pooled or maps:HxW"):
         _ = dataclasses.replace(desk.ingest._counter, detector=needy).needs
 

@@ -48,7 +48,7 @@ def _analysed(
 
 
 def _map_capture(maps: torch.Tensor) -> Capture:
-    return Capture(0, 10, 0.0, "f", {}, {"layer": maps.numpy()})
+    return Capture(0, 10, 0.0, "f", {}, maps={"layer": maps.numpy()})
 
 
 @pytest.mark.parametrize("name", ["net_dissect", "compositional"])
@@ -90,7 +90,7 @@ def test_probe_images_of_another_set_are_refused_in_words(world) -> None:
     images, _ = planted_images(PLANTED_WORDS, 5)
     detector = make_detector("net_dissect", Given(broden=str(folder)))
     with pytest.raises(ConceptFileError, match="probe images are not in the set"):
-        _analysed(detector, images, Capture(0, 0, 0.0, "f", {}, {"layer": np.zeros((120, 1, 7, 7), np.float16)}))
+        _analysed(detector, images, Capture(0, 0, 0.0, "f", {}, maps={"layer": np.zeros((120, 1, 7, 7), np.float16)}))
 
 
 def test_part_of_the_set_will_do(world) -> None:
