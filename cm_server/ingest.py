@@ -30,11 +30,13 @@ from cm_client.protocol.messages import (
     ScalarAck,
     ScalarBatch,
     Unknown,
+    VocabularyRequest,
     Welcome,
 )
 from cm_server import version
 from cm_server.core.assembly import AssemblyError, ProbeAssembly
 from cm_server.detectors import Detector
+from cm_server.enquiries import vocabulary_answer
 from cm_server.events import EventPublisher
 from cm_server.sessions import CREDIT, MOST_SESSIONS, SILENT_SECONDS, Session
 from cm_server.stores.reader import StoreReader
@@ -79,6 +81,9 @@ class Ingest:
         """Takes one message; whatever is in it, the server goes on."""
         try:
             envelope = decode(frames)
+            if isinstance(envelope.message, VocabularyRequest):
+                self._answer(identity, envelope)
+                return
             if not _is_run_id(envelope.run):
                 raise ProtocolError(f"run id {envelope.run[:64]!r}: give 1 to 64 letters, digits, dots, - or _")
         except ProtocolError as error:
@@ -97,6 +102,11 @@ class Ingest:
             self._save(session.run, state="running" if session.layers else "waiting")
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
         self._handle(session, envelope.message)
+
+    def _answer(self, identity: bytes, envelope: Envelope) -> None:
+        known, worker = envelope.message.known, self._worker
+        for message in vocabulary_answer(worker.vocabulary, worker.encoder, known):
+            self._send(identity, message, "", envelope.epoch)
 
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""

@@ -1,8 +1,8 @@
 """Every message of the protocol, one small frozen dataclass each.
 
 Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `CaptureStart`, `CaptureChunk`, `ScalarBatch`, `Dropped`,
-`Heartbeat`, `Finish`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`, `ScalarAck`, `Pong`,
-`AlertNotice`. Fields are plain values; a field typed `Array` travels as the message's raw frame.
+`Heartbeat`, `Finish`, `VocabularyRequest`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`, `ScalarAck`, `Pong`,
+`AlertNotice`, `VocabularyStart`, `VocabularyChunk`, `NotReady`. Fields are plain values; a field typed `Array` travels as the message's raw frame.
 """
 
 from __future__ import annotations
@@ -171,6 +171,45 @@ class AlertNotice:
     message: str
 
 
+@dataclass(frozen=True)
+class VocabularyRequest:
+    """Asks for the server's words and their embeddings; needs no run and no session (since 1.1).
+
+    ``known``: fingerprints of vocabularies that need not be sent. Answered by `VocabularyStart` (and chunks), or
+    `NotReady`.
+    """
+
+    known: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class VocabularyStart:
+    """Announces ``count`` words in a space of ``width`` dimensions; no chunk follows where the asker knows it (1.1)."""
+
+    fingerprint: str
+    encoder: str
+    encoder_fingerprint: str
+    count: int
+    width: int
+
+
+@dataclass(frozen=True)
+class VocabularyChunk:
+    """Words ``start`` … and their embeddings: float32 ``[n, width]``, rows of unit length (1.1)."""
+
+    fingerprint: str
+    start: int
+    words: list[str]
+    vectors: Array
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """What was asked for is still being made: ask again in a while; ``reason`` says what is going on (1.1)."""
+
+    reason: str
+
+
 MESSAGES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
@@ -190,5 +229,9 @@ MESSAGES: dict[str, type] = {
         ScalarAck,
         Pong,
         AlertNotice,
+        VocabularyRequest,
+        VocabularyStart,
+        VocabularyChunk,
+        NotReady,
     )
 }
