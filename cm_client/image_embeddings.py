@@ -3,9 +3,10 @@
 The format, for readers of one's own: a folder with
 
 - ``embeddings.npy``: float32 ``[N, D]``, C order, rows of unit length;
-- ``index.json``: ``format`` (1), ``encoder``, ``encoder_fingerprint``, ``dataset``, ``source_fingerprint``, ``count``
-  (N), ``width`` (D), ``done`` (rows that are filled, in order; N where complete), and ``ids``: N texts (a folder's
-  images by their path in it), or null where a sample's id is its row (arrays, data sets);
+- ``index.json``, written when every row is there: ``format`` (1), ``encoder``, ``encoder_fingerprint``, ``dataset``,
+  ``source_fingerprint``, ``count`` (N), ``width`` (D), and ``ids``: N texts (a folder's images by their path in it), or
+  null where a sample's id is its row (arrays, data sets);
+- ``progress.json``, while rows are missing: the same without ``ids``, and ``done``, how many of the first rows are there;
 - ``words.npz``: the concept words in the same space (`cm_client.vocabulary`).
 """
 
@@ -26,6 +27,7 @@ from cm_client.vocabulary import TextEmbeddings
 FORMAT = 1
 ARRAY = "embeddings.npy"
 INDEX = "index.json"
+PROGRESS = "progress.json"
 
 
 class ImageEmbeddings:
@@ -124,18 +126,18 @@ class ImageEmbeddings:
 
 def _read_index(path: Path) -> dict[str, Any]:
     cure = "make it with `concept-monitor embed DATASET --out FOLDER`"
+    if not (path / INDEX).exists() and (path / PROGRESS).exists():
+        raise ClientError(f"image embeddings in {path} are not complete: run the same `concept-monitor embed` again")
     try:
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-        known = index["format"] == FORMAT
-        done, count, ids = index["done"], index["count"], index["ids"]
+        known, ids = index["format"] == FORMAT, index["ids"]
+        sound = ids is None or len(ids) == index["count"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClientError(f"no image embeddings in {path} ({type(error).__name__}: {error}): {cure}") from None
     if not known:
         raise ClientError(f"image embeddings in {path} have format {index['format']!r}, this version reads {FORMAT}")
-    if done != count:
-        raise ClientError(f"image embeddings in {path} are not complete ({done} of {count}): run the command again")
-    if ids is not None and len(ids) != count:
-        raise ClientError(f"image embeddings in {path} have {len(ids)} ids for {count} rows: {cure}")
+    if not sound:
+        raise ClientError(f"image embeddings in {path} have {len(ids)} ids for {index['count']} rows: {cure}")
     return index
 
 

@@ -56,7 +56,9 @@ class TextEmbeddings:
         index = {word: i for i, word in enumerate(self.words)}
         missing = [word for word in words if word not in index]
         if missing or not words:
-            raise ClientError(f"{missing[0]!r} is not among the {len(self)} words" if missing else "no words: give some")
+            raise ClientError(
+                f"{missing[0]!r} is not among the {len(self)} words" if missing else "no words: give some"
+            )
         rows = self.vectors[[index[word] for word in words]]
         return TextEmbeddings(tuple(words), rows, self.encoder, self.encoder_fingerprint, "")
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "up": "start server and dashboard together",
     "server": "start the server that training processes send to",
     "dashboard": "start the dashboard on a store",
+    "embed": "embed a data set's images once, for training towards diverse neurons",
     "runs": "list the runs in a store",
     "doctor": "check the installation and say how to fix what is wrong",
 }
@@ -72,6 +73,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.projections", "ProjectionError"),
         ("cm_server.concepts", "ConceptFileError"),
         ("cm_server.commands.processes", "ProcessError"),
+        ("cm_server.image_sets", "ImageSetError"),
+        ("cm_server.embedding_folder", "EmbeddingFolderError"),
     ):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))
