@@ -1,0 +1,67 @@
+"""The Trainer of Hugging Face's transformers:
+
+    from cm_client.integrations.hf_trainer import ConceptMonitorCallback
+    trainer = Trainer(…, callbacks=[ConceptMonitorCallback()])
+
+Steps are ``state.global_step``, also after a resume; whatever the Trainer logs is on the dashboard.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+from cm_client.integrations.loop import AGREE_EVERY, agreed, config_of, figures, several_ranks
+from cm_client.monitor import Monitor
+from cm_client.watching import watch
+
+__all__ = ["ConceptMonitorCallback"]
+
+
+class ConceptMonitorCallback(TrainerCallback):
+    """Watches the Trainer's model. On every rank; only rank 0 captures.
+
+    The Trainer tells its callbacks nothing of an exception: a run that failed is marked so when the process ends with
+    it, or when the next training begins.
+
+    Args:
+        stop_on_alert: end the training when the server's alerts ask for it (`Monitor.should_stop`).
+        **watch_options: as for `cm_client.watch`.
+
+    Attributes:
+        monitor: the current or last training's.
+    """
+
+    def __init__(self, stop_on_alert: bool = False, **watch_options: Any) -> None:
+        self.monitor = Monitor()
+        self._stop, self._options = stop_on_alert, watch_options
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Start watching, at the step that the Trainer resumes from."""
+        self.monitor.finish(status="failed")
+        planned = state.max_steps if state.max_steps > 0 else None
+        config = config_of(args.to_sanitized_dict(), self._options.get("config"))
+        self.monitor = watch(model, **({"planned_steps": planned} | self._options | {"config": config}))
+        self.monitor.step(state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say which step it is."""
+        self.monitor.step(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Say how many steps are done, and stop where asked to."""
+        self.monitor.step(state.global_step)
+        if self._stop and (state.global_step % AGREE_EVERY == 0 or not several_ranks()):
+            stop = agreed(self.monitor.should_stop(), args.device)
+            control.should_training_stop = control.should_training_stop or stop
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Pass the Trainer's figures on."""
+        if found := figures(logs or {}):
+            self.monitor.log(**found)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The run is over."""
+        self.monitor.finish()

@@ -1,0 +1,132 @@
+"""Lightning, by either name (``lightning`` or ``pytorch_lightning``):
+
+    from cm_client.integrations.lightning import ConceptMonitorCallback
+    trainer = Trainer(…, callbacks=[ConceptMonitorCallback()])
+
+Steps are ``trainer.global_step``, also after a resume; whatever the module logs with ``self.log`` is on the dashboard.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from cm_client.integrations.loop import (
+    AGREE_EVERY,
+    FirstLook,
+    agreed,
+    config_of,
+    figures,
+    named,
+    networks,
+    several_ranks,
+    warn_of_nothing,
+)
+from cm_client.monitor import Monitor
+from cm_client.watching import watch
+
+if TYPE_CHECKING:
+    from lightning.pytorch.callbacks import Callback
+else:
+    try:
+        from lightning.pytorch.callbacks import Callback
+    except ModuleNotFoundError:
+        from pytorch_lightning.callbacks import Callback
+
+__all__ = ["ConceptMonitorCallback"]
+
+
+class ConceptMonitorCallback(Callback):
+    """Watches the network inside a LightningModule while it is fitted. On every rank; only rank 0 captures.
+
+    Args:
+        module: the part to watch, as a path in the LightningModule; by default the outermost part that is called with
+            images in training.
+        stop_on_alert: end the training when the server's alerts ask for it (`Monitor.should_stop`).
+        **watch_options: as for `cm_client.watch`.
+
+    Attributes:
+        monitor: the current or last fit's; one that does nothing before the first training forward.
+    """
+
+    def __init__(self, module: str | None = None, stop_on_alert: bool = False, **watch_options: Any) -> None:
+        super().__init__()
+        self.monitor = Monitor()
+        self._module, self._stop, self._options = module, stop_on_alert, watch_options
+        self._look: FirstLook | None = None
+        self._logged: dict[str, tuple[Any, int]] = {}
+        self._last_step = -1
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Look out for the first training forward."""
+        self._close("failed")
+        self._logged, self._last_step = {}, trainer.global_step
+        candidates = networks(pl_module) if self._module is None else named(pl_module, self._module)
+        self._look = FirstLook(candidates, lambda module: self._begin(trainer, pl_module, module))
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Say which step it is."""
+        self.monitor.step(trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log every ``trainer.log_every_n_steps`` steps, and stop where asked to."""
+        step = trainer.global_step
+        if step == self._last_step:
+            return  # one of several batches of a step
+        self._last_step = step
+        self.monitor.step(step)
+        every = trainer.log_every_n_steps
+        if every and step % every == 0:
+            self._log(trainer)
+        if self._stop and (step % AGREE_EVERY == 0 or not several_ranks()):
+            trainer.should_stop = agreed(self.monitor.should_stop(), pl_module.device) or trainer.should_stop
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log the epoch's metrics."""
+        self._log(trainer)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Log the validation's metrics."""
+        if not trainer.sanity_checking:
+            self._log(trainer)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """The run is over."""
+        if self._look is not None and self._look.waiting:
+            warn_of_nothing("name the network, ConceptMonitorCallback(module='path.in.the.LightningModule')")
+        self._close("finished")
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """The run failed, or was interrupted."""
+        self._close("failed")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Lightning copies and pickles callbacks (spawned ranks, tuning); a monitor belongs to one process.
+        return vars(self) | {"monitor": Monitor(), "_look": None, "_logged": {}}
+
+    def _begin(self, trainer: Any, pl_module: Any, module: nn.Module) -> Monitor:
+        steps = trainer.estimated_stepping_batches
+        planned = int(steps) if math.isfinite(steps) and steps > 0 else None
+        hparams = config_of(getattr(pl_module, "hparams", None), self._options.get("config"))
+        self.monitor = watch(module, **({"planned_steps": planned} | self._options | {"config": hparams}))
+        self.monitor.step(trainer.global_step)
+        return self.monitor
+
+    def _close(self, status: str) -> None:
+        if self._look is not None:
+            self._look.remove()
+            self._look = None
+        self.monitor.finish(status=status)
+
+    def _log(self, trainer: Any) -> None:
+        """What is new: Lightning keeps old values, of the last validation for example, as the objects they were."""
+        step, fresh = trainer.global_step, {}
+        for name, value in figures(trainer.logged_metrics).items():
+            known, at = self._logged.get(name, (None, -1))
+            if value is not known and step != at:
+                fresh[name] = value
+                self._logged[name] = (value, step)
+        if fresh:
+            self.monitor.log(**fresh)
