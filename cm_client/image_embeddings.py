@@ -6,7 +6,8 @@ The format, for readers of one's own: a folder with
 - ``index.json``, written when every row is there: ``format`` (1), ``encoder``, ``encoder_fingerprint``, ``dataset``,
   ``source_fingerprint``, ``count`` (N), ``width`` (D), and ``ids``: N texts (a folder's images by their path in it), or
   null where a sample's id is its row (arrays, data sets);
-- ``progress.json``, while rows are missing: the same without ``ids``, and ``done``, how many of the first rows are there;
+- ``progress.json``, while rows are missing: the same without ``ids``, and ``done``, how many rows from the first on are
+  there;
 - ``words.npz``: the concept words in the same space (`cm_client.vocabulary`).
 """
 
@@ -131,13 +132,13 @@ def _read_index(path: Path) -> dict[str, Any]:
     try:
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
         known, ids = index["format"] == FORMAT, index["ids"]
-        sound = ids is None or len(ids) == index["count"]
+        named = index["count"] if ids is None else len(ids)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ClientError(f"no image embeddings in {path} ({type(error).__name__}: {error}): {cure}") from None
     if not known:
         raise ClientError(f"image embeddings in {path} have format {index['format']!r}, this version reads {FORMAT}")
-    if not sound:
-        raise ClientError(f"image embeddings in {path} have {len(ids)} ids for {index['count']} rows: {cure}")
+    if named != index["count"]:
+        raise ClientError(f"image embeddings in {path} have {named} ids for {index['count']} rows: {cure}")
     return index
 
 

@@ -38,7 +38,7 @@ _NEGLIGIBLE = -27.6
 
 
 class ConceptDiversity(nn.Module):
-    """β · d_anchor of one layer on one minibatch: how far the concepts are from the nearest unit; lower is more diverse.
+    """β · d_anchor of a layer on a minibatch: how far the concepts are from the nearest unit; lower is more diverse.
 
     Similarity is the scale-free cos_cubed of pooled activations and cosines of image and word embeddings over the
     batch; units are placed at ``u = Σ softmax(similarity / T) · f(word)`` (Eq. 1); d_anchor is the mean over anchors of
@@ -180,7 +180,10 @@ class _Keep:
         self._keeper = keeper
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self._keeper is not None and module.training and torch.is_grad_enabled():
+        if self._keeper is None or not (module.training and torch.is_grad_enabled()):
+            return
+        # Not what activation checkpointing computes once more in backward: it belongs to a graph that is over.
+        if torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1:
             self._keeper.keep(output)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Keep:
@@ -246,7 +249,7 @@ def _cubed_directions(values: Tensor, live: Tensor) -> Tensor:
 
 
 def _places(directions: Tensor, concepts: Tensor, text: Tensor, temperature: float) -> Tensor:
-    """u of Eq. 1, ``[M, D]``, from ``[B, M]`` and ``[B, K]`` directions, in blocks of units where there are many words."""
+    """u of Eq. 1, ``[M, D]``, from ``[B, M]`` and ``[B, K]`` directions; in blocks of units where words are many."""
     rows = max(1, BLOCK // max(1, len(text)))
     blocks = directions.T.split(rows)
     if len(blocks) == 1:

@@ -83,8 +83,9 @@ def _begun(folder: Path, head: dict[str, Any]) -> int:
         differing = [key for key, value in head.items() if key != "dataset" and found.get(key) != value]
         if differing:
             raise EmbeddingFolderError(
-                f"--out is {str(folder)!r}: it holds embeddings of {found.get('dataset')!r} by {found.get('encoder')!r}, "
-                f"which differ in {', '.join(differing)}: choose another folder, or delete this one"
+                f"--out is {str(folder)!r}: it holds embeddings of {found.get('dataset')!r} by "
+                f"{found.get('encoder')!r}, which differ in {', '.join(differing)}: choose another folder, or delete "
+                "this one"
             )
         return int(head["count"]) if name == INDEX else min(int(found.get("done", 0)), int(head["count"]))
     return 0

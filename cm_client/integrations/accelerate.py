@@ -4,7 +4,7 @@
     accelerator = Accelerator(log_with=ConceptMonitorTracker(model))
 
 or, where the model is made later, ``tracker = ConceptMonitorTracker()`` and ``tracker.watch(model)``. What
-``accelerator.log(values, step=…)`` gets is on the dashboard; ``accelerator.init_trackers(…, config=…)`` gives the config.
+``accelerator.log(values, step=…)`` gets is on the dashboard, and so is the config of ``accelerator.init_trackers``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from accelerate.tracking import GeneralTracker
 from torch import nn
 
 from cm_client.hooks import unwrapped
-from cm_client.integrations.loop import FirstLook, agreed, config_of, figures
+from cm_client.integrations.loop import FirstLook, agreed, figures, watched
 from cm_client.monitor import Monitor
-from cm_client.watching import watch
 
 __all__ = ["ConceptMonitorTracker"]
 
@@ -62,7 +61,7 @@ class ConceptMonitorTracker(GeneralTracker):
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
         """The config of ``init_trackers``, kept with the run if it comes before the first training forward."""
-        self._config = config_of(values)
+        self._config = dict(values)
 
     def log(self, values: dict[str, Any], step: int | None = None, **kwargs: Any) -> None:
         """Pass figures on, under ``step``."""
@@ -82,10 +81,7 @@ class ConceptMonitorTracker(GeneralTracker):
         self.monitor.finish()
 
     def _begin(self, module: nn.Module) -> Monitor:
-        config = config_of(self._config, self._options.get("config"))
-        self.monitor = watch(module, **(self._options | {"config": config}))
-        if self._step:
-            self.monitor.step(self._step)
+        self.monitor = watched(module, self._step, None, self._config, self._options)
         return self.monitor
 
     def _forget_look(self) -> None:

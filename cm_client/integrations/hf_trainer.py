@@ -12,9 +12,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from cm_client.integrations.loop import AGREE_EVERY, agreed, config_of, figures, several_ranks
+from cm_client.integrations.loop import AGREE_EVERY, agreed, figures, several_ranks, watched
 from cm_client.monitor import Monitor
-from cm_client.watching import watch
 
 __all__ = ["ConceptMonitorCallback"]
 
@@ -41,9 +40,7 @@ class ConceptMonitorCallback(TrainerCallback):
         """Start watching, at the step that the Trainer resumes from."""
         self.monitor.finish(status="failed")
         planned = state.max_steps if state.max_steps > 0 else None
-        config = config_of(args.to_sanitized_dict(), self._options.get("config"))
-        self.monitor = watch(model, **({"planned_steps": planned} | self._options | {"config": config}))
-        self.monitor.step(state.global_step)
+        self.monitor = watched(model, state.global_step, planned, args.to_sanitized_dict(), self._options)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Say which step it is."""

@@ -17,15 +17,14 @@ from cm_client.integrations.loop import (
     AGREE_EVERY,
     FirstLook,
     agreed,
-    config_of,
     figures,
     named,
     networks,
     several_ranks,
     warn_of_nothing,
+    watched,
 )
 from cm_client.monitor import Monitor
-from cm_client.watching import watch
 
 if TYPE_CHECKING:
     from lightning.pytorch.callbacks import Callback
@@ -109,9 +108,8 @@ class ConceptMonitorCallback(Callback):
     def _begin(self, trainer: Any, pl_module: Any, module: nn.Module) -> Monitor:
         steps = trainer.estimated_stepping_batches
         planned = int(steps) if math.isfinite(steps) and steps > 0 else None
-        hparams = config_of(getattr(pl_module, "hparams", None), self._options.get("config"))
-        self.monitor = watch(module, **({"planned_steps": planned} | self._options | {"config": hparams}))
-        self.monitor.step(trainer.global_step)
+        hparams = getattr(pl_module, "hparams", None)
+        self.monitor = watched(module, trainer.global_step, planned, hparams, self._options)
         return self.monitor
 
     def _close(self, status: str) -> None:

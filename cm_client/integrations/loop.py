@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cm_client.collect import find_images
 from cm_client.discovery import checked
 from cm_client.monitor import Monitor
+from cm_client.watching import watch
 
 LOG = logging.getLogger("cm_client")
 AGREE_EVERY = 10
@@ -129,13 +130,19 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or getattr(value, "ndim", None) == 0
 
 
-def config_of(*sources: Any) -> dict[str, Any]:
-    """The run's settings, from mappings and namespaces: later sources win."""
-    found: dict[str, Any] = {}
-    for source in sources:
-        entries = source if isinstance(source, Mapping) else getattr(source, "__dict__", {})
-        found |= {str(key): value for key, value in entries.items()}
-    return found
+def watched(module: nn.Module, step: int, planned: int | None, config: Any, options: Mapping[str, Any]) -> Monitor:
+    """Start watching at ``step``; what the user gave (``options``) wins over what the loop knows."""
+    given: dict[str, Any] = {"planned_steps": planned} | dict(options)
+    given["config"] = _entries(config) | _entries(options.get("config"))
+    monitor = watch(module, **given)
+    if step:
+        monitor.step(step)
+    return monitor
+
+
+def _entries(source: Any) -> dict[str, Any]:
+    entries = source if isinstance(source, Mapping) else getattr(source, "__dict__", {})
+    return {str(key): value for key, value in entries.items()}
 
 
 def warn_of_nothing(hint: str) -> None:

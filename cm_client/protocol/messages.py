@@ -1,8 +1,9 @@
 """Every message of the protocol, one small frozen dataclass each.
 
 Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `CaptureStart`, `CaptureChunk`, `ScalarBatch`, `Dropped`,
-`Heartbeat`, `Finish`, `VocabularyRequest`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`, `ScalarAck`, `Pong`,
-`AlertNotice`, `VocabularyStart`, `VocabularyChunk`, `NotReady`. Fields are plain values; a field typed `Array` travels as the message's raw frame.
+`Heartbeat`, `Finish`, `VocabularyRequest`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`, `ScalarAck`,
+`Pong`, `AlertNotice`, `VocabularyStart`, `VocabularyChunk`, `NotReady`. Fields are plain values; a field typed `Array`
+travels as the message's raw frame.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ class Wandb(Plain):
         self.run.log({"loss": self.loss})
 
     def close(self) -> None:
-        self.run.finish(quiet=True)
+        self.run.finish()
 
 
 def compare_steps(options: argparse.Namespace, folder: str) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def _rank(library: str, server: str, rank: int, folder: str) -> None:
     training = {"lightning": lightning, "hf_trainer": hf_trainer}[library]
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     steps, watched = training(server, rank, folder)
-    print(json.dumps({"library": library, "rank": rank, "steps": steps, "watched": watched}), flush=True)
+    line = json.dumps({"library": library, "rank": rank, "steps": steps, "watched": watched})
+    os.write(1, f"{line}\n".encode())  # in one piece: the other rank writes to the same pipe
 
 
 def main(servers: dict[str, str], folder: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from examples import run_example
 from models import Small
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -102,3 +104,14 @@ def test_it_is_found_by_its_name_and_asked_whether_to_stop(server: WireServer) -
             return super().should_stop(accelerator)
 
     assert int(train(Asks(server=server.address, probe_size=40), stop=True)[0]) == 3
+
+
+def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CM_SERVER", server.address)
+    monkeypatch.chdir(tmp_path)
+    run_example("05_accelerate")
+    assert server.of(m.Hello)[0].model == "ResNet8"
+    starts = [start for start, _ in server.captures().values()]
+    assert (starts[0].step, starts[-1].step) == (0, 10)
+    assert len(starts[0].layers) == 4
+    assert server.of(m.Finish)[-1].status == "finished"

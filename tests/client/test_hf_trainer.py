@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from examples import run_example
 from models import Small
 from torch import Tensor, nn
 from transformers import Trainer, TrainingArguments
@@ -129,3 +130,14 @@ def test_it_stops_only_where_asked_to(wanted: bool, steps: int, server: WireServ
     trainer = training(tmp_path, _Asks(stop_on_alert=wanted, server=server.address, probe_size=40))
     trainer.train()
     assert trainer.state.global_step == steps
+
+
+def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CM_SERVER", server.address)
+    monkeypatch.chdir(tmp_path)
+    run_example("04_hf_trainer")
+    assert server.of(m.Hello)[0].model == "ViTForImageClassification"
+    starts = [start for start, _ in server.captures().values()]
+    assert (starts[0].step, starts[-1].step) == (0, 10)
+    assert len(starts[0].layers) == 4
+    assert server.of(m.Finish)[-1].status == "finished"

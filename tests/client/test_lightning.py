@@ -12,6 +12,7 @@ import lightning.pytorch as new_name
 import pytest
 import pytorch_lightning as old_name
 import torch
+from examples import run_example
 from models import Small
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -195,4 +196,15 @@ def test_callback_and_module_can_be_pickled_in_the_middle(server: WireServer, tm
     copied: list[ConceptMonitorCallback] = []
     trainer(new_name, tmp_path, callback(server), Saves()).fit(_Own(), loader())
     assert not any(one.monitor.watching for one in copied)
+    assert server.of(m.Finish)[-1].status == "finished"
+
+
+def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CM_SERVER", server.address)
+    monkeypatch.chdir(tmp_path)
+    run_example("03_lightning")
+    assert server.of(m.Hello)[0].model == "ResNet8"
+    starts = [start for start, _ in server.captures().values()]
+    assert (starts[0].step, starts[-1].step) == (0, 10)
+    assert len(starts[0].layers) == 4
     assert server.of(m.Finish)[-1].status == "finished"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+import cm_client
 from cm_client.errors import ClientError
 from cm_client.image_embeddings import PROGRESS, ImageEmbeddings
 from cm_client.regularizer import ConceptDiversity, text_embeddings
-from cm_server.embedding_folder import EmbeddingFolderError, embed
+from cm_server.concepts import load_concepts
+from cm_server.embedding_folder import EmbeddingFolderError, embed, save_words
 from cm_server.encoders.planted import PLANTED_WORDS, PlantedEncoder, planted_images
 from cm_server.image_sets import ImageSetError, open_image_set
 
@@ -77,13 +81,24 @@ def test_an_array_file_is_embedded_by_row(tmp_path: Path, images: np.ndarray, en
     assert torch.equal(copied[[3]], found[[3]])
 
 
-def test_grey_images_and_data_sets_by_name(tmp_path: Path) -> None:
-    grey = np.full((3, 8, 8), 128, np.uint8)
-    np.save(tmp_path / "grey.npy", grey)
+def test_grey_images_become_colour(tmp_path: Path) -> None:
+    np.save(tmp_path / "grey.npy", np.full((3, 8, 8), 128, np.uint8))
     assert [image.shape for image in open_image_set(str(tmp_path / "grey.npy")).read(0, 3)] == [(8, 8, 3)] * 3
-    train, test = (open_image_set("generated", split) for split in ("train", "test"))
-    assert train.count > test.count > 0
-    assert train.fingerprint != test.fingerprint
+
+
+def test_a_data_set_by_name_and_the_example_that_trains_on_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = runpy.run_path(str(Path(cm_client.__file__).parent / "examples" / "02_diversity_regulariser.py"))["main"]
+    with pytest.raises(SystemExit, match="concept-monitor embed generated"):
+        example(str(tmp_path / "cache"))
+    monkeypatch.setenv("CM_MODE", "disabled")
+    images = open_image_set("generated")
+    assert images.count == 8000
+    embed(dataclasses.replace(images, count=256), PlantedEncoder(), tmp_path / "cache")
+    save_words(load_concepts(), PlantedEncoder(), tmp_path / "cache")
+    example(str(tmp_path / "cache"))
+    assert "step  20  loss" in capsys.readouterr().out
 
 
 class _Interrupted(PlantedEncoder):

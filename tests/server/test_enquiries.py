@@ -149,7 +149,7 @@ def test_no_server_and_wrong_files_are_named(tmp_path: Path, closed_port: str) -
         text_embeddings(server="nonsense", timeout=0.1)
     with pytest.raises(ClientError, match="give one of them"):
         text_embeddings(server=closed_port, path=tmp_path)
-    with pytest.raises(ClientError, match="words.npz cannot be read"):
+    with pytest.raises(ClientError, match=r"words\.npz cannot be read"):
         text_embeddings(path=tmp_path)
     np.savez(
         tmp_path / "odd.npz",
