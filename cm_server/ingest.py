@@ -116,9 +116,9 @@ class Ingest:
         handler(session, envelope.message)
 
     def _answer(self, identity: bytes, envelope: Envelope) -> None:
-        known, worker = envelope.message.known, self._worker
-        for message in vocabulary_answer(worker.vocabulary, worker.encoder, known):
-            self._send(identity, message, "", envelope.epoch)
+        worker, send = self._counter.worker, self._counter.send
+        for message in vocabulary_answer(worker.vocabulary, worker.encoder, envelope.message.known):
+            send(identity, message, "", envelope.epoch)
 
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""

@@ -25,16 +25,17 @@ class ConceptMonitorCallback(TrainerCallback):
     it, or when the next training begins.
 
     Args:
-        stop_on_alert: end the training when the server's alerts ask for it (`Monitor.should_stop`).
+        auto_stop: end the training when `Monitor.should_stop` says so: an alert of severity ``error``, or a person's
+            request. Several ranks agree on it every ten steps.
         **watch_options: as for `cm_client.watch`.
 
     Attributes:
         monitor: the current or last training's.
     """
 
-    def __init__(self, stop_on_alert: bool = False, **watch_options: Any) -> None:
+    def __init__(self, auto_stop: bool = False, **watch_options: Any) -> None:
         self.monitor = Monitor()
-        self._stop, self._options = stop_on_alert, watch_options
+        self._stop, self._options = auto_stop, watch_options | ({"auto_stop": True} if auto_stop else {})
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Start watching, at the step that the Trainer resumes from."""

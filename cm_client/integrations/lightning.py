@@ -43,17 +43,19 @@ class ConceptMonitorCallback(Callback):
     Args:
         module: the part to watch, as a path in the LightningModule; by default the outermost part that is called with
             images in training.
-        stop_on_alert: end the training when the server's alerts ask for it (`Monitor.should_stop`).
+        auto_stop: end the training when `Monitor.should_stop` says so: an alert of severity ``error``, or a person's
+            request. Several ranks agree on it every ten steps.
         **watch_options: as for `cm_client.watch`.
 
     Attributes:
         monitor: the current or last fit's; one that does nothing before the first training forward.
     """
 
-    def __init__(self, module: str | None = None, stop_on_alert: bool = False, **watch_options: Any) -> None:
+    def __init__(self, module: str | None = None, auto_stop: bool = False, **watch_options: Any) -> None:
         super().__init__()
         self.monitor = Monitor()
-        self._module, self._stop, self._options = module, stop_on_alert, watch_options
+        self._module, self._stop = module, auto_stop
+        self._options = watch_options | ({"auto_stop": True} if auto_stop else {})
         self._look: FirstLook | None = None
         self._logged: dict[str, tuple[Any, int]] = {}
         self._last_step = -1
