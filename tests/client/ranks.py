@@ -10,43 +10,48 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from cm_client.monitor import Monitor
 
 warnings.simplefilter("ignore")
 
 
-def _asks(monitor, rank: int):
-    """Only rank 0 hears of alerts; it wishes to stop from step 4 on."""
-    return lambda: rank == 0 and monitor.stats().get("step", 0) >= 4
+def _heard(monitor: Monitor, step: int, rank: int) -> None:
+    """At step 4, rank 0 waits for the alert that the test's server sends; nobody else ever hears of it."""
+    end = time.monotonic() + 60
+    while rank == 0 and step == 4 and not monitor.alerts:
+        assert time.monotonic() < end, "no alert came"
+        time.sleep(0.01)
 
 
 def lightning(server: str, rank: int, folder: str) -> tuple[int, bool]:
     from test_lightning import ConceptMonitorCallback, loader, module_of, new_name, trainer
 
-    class Asks(ConceptMonitorCallback):
-        def on_train_batch_end(self, trainer, *args) -> None:
-            self.monitor.should_stop = _asks(self.monitor, rank)
-            super().on_train_batch_end(trainer, *args)
+    class Waits(new_name.Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            _heard(callback.monitor, trainer.global_step, rank)
 
-    callback = Asks(server=server, run="ranks", every=2, probe_size=40, stop_on_alert=True)
-    fit = trainer(new_name, Path(folder), callback, devices=2, strategy="ddp", max_epochs=20)
+    callback = ConceptMonitorCallback(server=server, run="ranks", every=2, probe_size=40, auto_stop=True)
+    fit = trainer(new_name, Path(folder), Waits(), callback, devices=2, strategy="ddp", max_epochs=20)
     fit.fit(module_of(new_name), loader())
     return fit.global_step, bool(callback.monitor.run)
 
 
 def hf_trainer(server: str, rank: int, folder: str) -> tuple[int, bool]:
-    from test_hf_trainer import ConceptMonitorCallback, training
+    from test_hf_trainer import ConceptMonitorCallback, TrainerCallback, training
 
-    class Asks(ConceptMonitorCallback):
-        def on_step_end(self, *args, **kwargs):
-            self.monitor.should_stop = _asks(self.monitor, rank)
-            return super().on_step_end(*args, **kwargs)
+    class Waits(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            _heard(callback.monitor, state.global_step, rank)
 
-    callback = Asks(server=server, run="ranks", every=2, probe_size=40, stop_on_alert=True)
-    found = training(Path(folder), callback, num_train_epochs=20, ddp_backend="gloo")
+    callback = ConceptMonitorCallback(server=server, run="ranks", every=2, probe_size=40, auto_stop=True)
+    found = training(Path(folder), Waits(), callback, num_train_epochs=20, ddp_backend="gloo")
     found.train()
     return found.state.global_step, bool(callback.monitor.run)
 

@@ -30,9 +30,7 @@ def fresh_state() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def train(
-    tracker: ConceptMonitorTracker | None, later: bool = False, stop: bool = False, **options: Any
-) -> list[Tensor]:
+def train(tracker: ConceptMonitorTracker | None, later: bool = False, said: Any = None, **options: Any) -> list[Tensor]:
     """An ordinary loop of the library's own kind; the end state of model and generator."""
     accelerator = Accelerator(cpu=True, log_with=tracker, **options)
     torch.manual_seed(3)
@@ -57,8 +55,11 @@ def train(
             if accelerator.sync_gradients:
                 step += 1
                 accelerator.log({"loss": loss.detach(), "text": "no number"}, step=step)
-                if stop and tracker is not None and tracker.should_stop(accelerator):
-                    return [torch.tensor(step)]
+                if said is not None and tracker is not None:
+                    if step == 2:
+                        said(tracker)
+                    if tracker.should_stop(accelerator):
+                        return [torch.tensor(step)]
     accelerator.log({"eval": 0.5}, step=1)  # an epoch, by mistake
     accelerator.end_training()
     return [*model.state_dict().values(), torch.get_rng_state()]
@@ -91,19 +92,19 @@ def test_or_the_clients_own_where_they_count_something_else(server: WireServer) 
     assert [start.step for start, _ in server.captures().values()][-1] >= 6
 
 
-def test_it_is_found_by_its_name_and_asked_whether_to_stop(server: WireServer) -> None:
+def test_it_is_found_by_its_name(server: WireServer) -> None:
     mine = ConceptMonitorTracker(Small(), server=server.address)
     accelerator = Accelerator(cpu=True, log_with=mine)
     accelerator.init_trackers("project")
     assert accelerator.get_tracker("concept_monitor", unwrap=True) is mine.monitor
-    AcceleratorState._reset_state(reset_partial_state=True)
 
-    class Asks(ConceptMonitorTracker):
-        def should_stop(self, accelerator: Any) -> bool:
-            self.monitor.should_stop = lambda: self._step >= 3  # type: ignore[method-assign]
-            return super().should_stop(accelerator)
 
-    assert int(train(Asks(server=server.address, probe_size=40), stop=True)[0]) == 3
+def test_it_is_asked_whether_to_stop(server: WireServer) -> None:
+    def said(mine: ConceptMonitorTracker) -> None:
+        server.say(m.AlertNotice(1, "ConceptRise", "stage2", "error", "firing", 0, "given back"))
+        assert server.wait_for(lambda: mine.monitor.alerts)
+
+    assert [int(step) for step in train(tracker(server, auto_stop=True), said=said)] == [2]
 
 
 def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

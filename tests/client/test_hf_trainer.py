@@ -10,7 +10,7 @@ import torch
 from examples import run_example
 from models import Small
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments
 from wire_server import WireServer
 
 from cm_client.integrations.hf_trainer import ConceptMonitorCallback
@@ -18,6 +18,7 @@ from cm_client.protocol import messages as m
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own
 STEPS = 6
+ALERT = m.AlertNotice(1, "ConceptRise", "stage2", "error", "firing", 0, "given back")
 
 
 class Classifier(nn.Module):
@@ -117,19 +118,18 @@ def test_a_training_that_failed_is_told_so_when_the_next_begins(server: WireServ
     assert words[0][0] != words[1][0], "another run"
 
 
-class _Asks(ConceptMonitorCallback):
-    """A server's request to stop, heard at step 3; the rest of the way is the real one."""
+@pytest.mark.parametrize("wanted", [True, False])
+def test_an_alert_ends_the_training_only_where_asked_to(wanted: bool, server: WireServer, tmp_path: Path) -> None:
+    class Waits(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 2:
+                server.say(ALERT)
+                assert server.wait_for(lambda: mine.monitor.alerts)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        self.monitor.should_stop = lambda: state.global_step >= 3  # type: ignore[method-assign]
-        return super().on_step_end(args, state, control, **kwargs)
-
-
-@pytest.mark.parametrize(("wanted", "steps"), [(True, 3), (False, STEPS)])
-def test_it_stops_only_where_asked_to(wanted: bool, steps: int, server: WireServer, tmp_path: Path) -> None:
-    trainer = training(tmp_path, _Asks(stop_on_alert=wanted, server=server.address, probe_size=40))
+    mine = callback(server, auto_stop=wanted)
+    trainer = training(tmp_path, Waits(), mine)
     trainer.train()
-    assert trainer.state.global_step == steps
+    assert trainer.state.global_step == (2 if wanted else STEPS)
 
 
 def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ def servers() -> Iterator[dict[str, WireServer]]:
 
 def test_two_ranks_are_one_run_and_stop_together(servers: dict[str, WireServer], tmp_path: Path) -> None:
     script = Path(__file__).with_name("ranks.py")
+    for server in servers.values():
+        server.say(m.AlertNotice(1, "ConceptRise", "stage2", "error", "firing", 0, "given back"))
     addresses = json.dumps({library: server.address for library, server in servers.items()})
     done = subprocess.run(
         [sys.executable, str(script), addresses, str(tmp_path)],
@@ -38,7 +40,7 @@ def test_two_ranks_are_one_run_and_stop_together(servers: dict[str, WireServer],
     for library, server in servers.items():
         found = sorted((one for one in lines if one["library"] == library), key=lambda one: one["rank"])
         assert [one["rank"] for one in found] == [0, 1], (library, done.stderr[-3000:])
-        assert [one["steps"] for one in found] == [10, 10], "wished for at step 4 on rank 0, agreed on at step 10"
+        assert [one["steps"] for one in found] == [10, 10], "heard of at step 4 by rank 0, agreed on at step 10"
         assert [one["watched"] for one in found] == [True, False]
         assert len({envelope.epoch for envelope in server.envelopes}) == 1
         assert [start.step for start, _ in server.captures().values()][-1] == 10

@@ -23,6 +23,7 @@ from cm_client.protocol import messages as m
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own, about workers, loggers and the like
 STEPS = 6
+ALERT = m.AlertNotice(1, "ConceptRise", "stage2", "error", "firing", 0, "given back")
 
 
 class _Training:
@@ -125,19 +126,18 @@ def test_a_fit_that_fails_is_told_as_failed(server: WireServer, tmp_path: Path) 
     assert server.of(m.Finish)[-1].status == "failed"
 
 
-class _Asks(ConceptMonitorCallback):
-    """A server's request to stop, heard at step 3; the rest of the way is the real one."""
+@pytest.mark.parametrize("wanted", [True, False])
+def test_an_alert_ends_the_training_only_where_asked_to(wanted: bool, server: WireServer, tmp_path: Path) -> None:
+    class Waits(new_name.Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.global_step == 2:
+                server.say(ALERT)
+                assert server.wait_for(lambda: mine.monitor.alerts)
 
-    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-        self.monitor.should_stop = lambda: trainer.global_step >= 3  # type: ignore[method-assign]
-        super().on_train_batch_end(trainer, *args)
-
-
-@pytest.mark.parametrize(("wanted", "steps"), [(True, 3), (False, STEPS)])
-def test_it_stops_only_where_asked_to(wanted: bool, steps: int, server: WireServer, tmp_path: Path) -> None:
-    fit = trainer(new_name, tmp_path, _Asks(stop_on_alert=wanted, server=server.address, probe_size=40))
+    mine = callback(server, auto_stop=wanted)
+    fit = trainer(new_name, tmp_path, Waits(), mine)
     fit.fit(module_of(new_name), loader())
-    assert fit.global_step == steps
+    assert fit.global_step == (2 if wanted else STEPS)
 
 
 class _Own(_Training, new_name.LightningModule):
