@@ -104,8 +104,8 @@ class ConceptMonitorCallback(Callback):
         self._close("failed")
 
     def __getstate__(self) -> dict[str, Any]:
-        # Lightning copies and pickles callbacks (spawned ranks, tuning); a monitor belongs to one process.
-        return vars(self) | {"monitor": Monitor(), "_look": None, "_logged": {}}
+        # Lightning copies and pickles callbacks (spawned ranks, tuning); a fit belongs to one process.
+        return vars(self) | {"_look": None, "_logged": {}}
 
     def _begin(self, trainer: Any, pl_module: Any, module: nn.Module) -> Monitor:
         steps = trainer.estimated_stepping_batches

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +143,11 @@ def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, t
     assert (starts[0].step, starts[-1].step) == (0, 10)
     assert len(starts[0].layers) == 4
     assert server.of(m.Finish)[-1].status == "finished"
+
+
+def test_a_copy_of_the_callback_is_not_the_run(server: WireServer, tmp_path: Path) -> None:
+    mine = callback(server)
+    training(tmp_path, mine, max_steps=1).train()
+    for copied in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine))):  # noqa: S301
+        assert not copied.monitor.watching
+        assert copied.monitor.run == ""
