@@ -14,8 +14,7 @@ from typing import Any
 from accelerate.tracking import GeneralTracker
 from torch import nn
 
-from cm_client.hooks import unwrapped
-from cm_client.integrations.loop import FirstLook, agreed, figures, watched
+from cm_client.integrations.loop import FirstLook, agreed, figures, warn_of_nothing, watched
 from cm_client.monitor import Monitor
 
 __all__ = ["ConceptMonitorTracker"]
@@ -55,9 +54,9 @@ class ConceptMonitorTracker(GeneralTracker):
         return self.monitor
 
     def watch(self, model: nn.Module) -> None:
-        """Watch ``model`` from its next training forward on."""
+        """Watch ``model``, what the loop calls (where it is compiled: after ``prepare``), from its next forward on."""
         self._forget_look()
-        self._look = FirstLook([unwrapped(model)], self._begin)
+        self._look = FirstLook([model], self._begin)
 
     def store_init_configuration(self, values: dict[str, Any]) -> None:
         """The config of ``init_trackers``, kept with the run if it comes before the first training forward."""
@@ -77,6 +76,8 @@ class ConceptMonitorTracker(GeneralTracker):
 
     def finish(self) -> None:
         """The run is over (``accelerator.end_training()``)."""
+        if self._look is not None and self._look.waiting:
+            warn_of_nothing("give tracker.watch(…) what the training loop calls, after accelerator.prepare")
         self._forget_look()
         self.monitor.finish()
 

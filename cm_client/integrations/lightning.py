@@ -42,7 +42,7 @@ class ConceptMonitorCallback(Callback):
 
     Args:
         module: the part to watch, as a path in the LightningModule; by default the outermost part that is called with
-            images in training.
+            images in training (under DDP a part in any case, not the LightningModule itself).
         auto_stop: end the training when `Monitor.should_stop` says so: an alert of severity ``error``, or a person's
             request. Several ranks agree on it every ten steps.
         **watch_options: as for `cm_client.watch`.
@@ -64,7 +64,9 @@ class ConceptMonitorCallback(Callback):
         """Look out for the first training forward."""
         self._close("failed")
         self._logged, self._last_step = {}, trainer.global_step
-        candidates = networks(pl_module) if self._module is None else named(pl_module, self._module)
+        # A strategy that wraps the module (DDP) puts training_step in the place of its forward while it is called.
+        alone = trainer.strategy.model is pl_module
+        candidates = networks(pl_module, alone) if self._module is None else named(pl_module, self._module)
         self._look = FirstLook(candidates, lambda module: self._begin(trainer, pl_module, module))
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -96,7 +98,10 @@ class ConceptMonitorCallback(Callback):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The run is over."""
         if self._look is not None and self._look.waiting:
-            warn_of_nothing("name the network, ConceptMonitorCallback(module='path.in.the.LightningModule')")
+            warn_of_nothing(
+                "name the network, ConceptMonitorCallback(module='path.in.the.LightningModule'); with DDP it must be a "
+                "part of the LightningModule, not itself"
+            )
         self._close("finished")
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,8 +59,11 @@ class _Glance:
         self._look = look
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self._look is not None and module.training and torch.is_grad_enabled():
-            _tell(self._look, module, args, kwargs)
+        # Never inside a compiled graph: there, looking would break it, which fullgraph=True makes an error.
+        if self._look is None or torch.compiler.is_compiling():
+            return
+        if module.training and torch.is_grad_enabled():
+            self._look.seen(module, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Glance:
         return _Glance()
@@ -69,17 +72,17 @@ class _Glance:
         return _Glance, ()
 
 
-def _told(look: FirstLook, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    look.seen(module, args, kwargs)
+def networks(module: nn.Module, itself: bool = True) -> list[nn.Module]:
+    """The parts that may be the network: more than one layer, and at least a fifth of what is trained.
 
-
-_tell = cast("Callable[..., None]", torch.compiler.disable(_told))
-
-
-def networks(module: nn.Module) -> list[nn.Module]:
-    """The module and its parts that may be the network: those that learn and are more than one layer."""
+    Args:
+        module: what holds the network, and perhaps losses, metrics and augmentations.
+        itself: whether it may be the network too.
+    """
     parts = [part for child in module.children() for part in _opened(child)]
-    return [module, *(part for part in parts if any(True for _ in part.children()) and _learns(part))]
+    least = max(1, _trained(module) / 5)
+    found = [part for part in parts if any(True for _ in part.children()) and _trained(part) >= least]
+    return [module, *found] if itself else found
 
 
 def _opened(child: nn.Module) -> list[nn.Module]:
@@ -88,8 +91,8 @@ def _opened(child: nn.Module) -> list[nn.Module]:
     return list(child.values()) if isinstance(child, nn.ModuleDict) else [child]
 
 
-def _learns(module: nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
+def _trained(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
 def named(module: nn.Module, path: str) -> list[nn.Module]:
