@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from wire_server import WireServer
 
 from cm_client.integrations.lightning import ConceptMonitorCallback
+from cm_client.integrations.loop import networks
 from cm_client.protocol import messages as m
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the library's own, about workers, loggers and the like
@@ -208,3 +209,19 @@ def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, t
     assert (starts[0].step, starts[-1].step) == (0, 10)
     assert len(starts[0].layers) == 4
     assert server.of(m.Finish)[-1].status == "finished"
+
+
+def test_under_ddp_only_a_part_can_be_the_network() -> None:
+    assert networks(_Own(), itself=False) == [], "its first stage alone sees the images, and is not the network"
+    held = module_of(new_name)
+    assert networks(held, itself=False) == [held.net]
+    held.judge, held.nets = nn.Sequential(nn.Linear(1, 1)), nn.ModuleDict({"a": Small()})
+    assert networks(held) == [held, held.net, held.nets["a"]]
+
+
+def test_a_compiled_network_is_found(server: WireServer, tmp_path: Path) -> None:
+    module = module_of(new_name)
+    module.net = torch.compile(module.net, backend="eager", fullgraph=True)
+    trainer(new_name, tmp_path, callback(server)).fit(module, loader())
+    assert server.of(m.Hello)[0].model == "Small"
+    assert [start.step for start, _ in server.captures().values()][-1] == STEPS
