@@ -6,8 +6,8 @@
    variants run in random order, a step in which nothing is due and one in which their work is. Two plain variants are
    the control: each other's ratio is the noise. From these, per round: the ratio at equal frequency (every 10 steps),
    and that of the default budget, where a capture of c seconds comes every c / share seconds. Medians, with a
-   bootstrapped 95 % interval. A capture in probe mode passes as many images as the probe set has through the model,
-   TensorBoard and wandb look at the batch that is there: not the same work, so the column "what" says it.
+   bootstrapped 95 % interval. A capture in probe mode passes as many images as the probe set has through the model;
+   stream mode, TensorBoard and wandb look at the batches that are there. Not the same work: the last column says which.
 2. *Budget.* The default schedule in one long run of a small network: the share that the client measured.
 3. *Not due.* A root forward with and without the hook, in blocks.
 4. *Hand-over.* `add_capture` of 4 MB on the training thread, with a server that is up, gone, or stopped (SIGSTOP).
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 import cm_client
 from cm_client.examples.resnet8 import ResNet8
-from cm_client.outbox import CaptureItem
+from cm_client.items import CaptureItem
 
 EVERY = 10
 SHARE = 0.01
@@ -103,6 +103,27 @@ class Ours(Plain):
         self.monitor.finish(timeout=1)
 
 
+class OursStream(Plain):
+    """The monitor, stream mode: windows one after the other, so that every step is sampled and there is no idle one."""
+
+    def __init__(self, options: argparse.Namespace, server: str) -> None:
+        super().__init__(options)
+        # A window is spread over 32 forwards; in ten steps as many rows come together as one batch has.
+        rows = -(-options.batch // EVERY)
+        self.what = f"{rows} rows of every batch (in ten steps as many as the peers look at in one)"
+        self.monitor = cm_client.watch(self.model, server=server, sample="stream", every=1, probe_size=32 * rows)
+
+    def step(self, due: bool) -> float:
+        self.images.normal_()  # new pictures: those that it has seen already are left out
+        return super().step(due)
+
+    def after(self) -> None:
+        self.monitor.log(loss=self.loss)
+
+    def close(self) -> None:
+        self.monitor.finish(timeout=1)
+
+
 class Histograms(Plain):
     """TensorBoard's add_histogram of the same layers' activations on the training batch."""
 
@@ -158,6 +179,7 @@ def compare_steps(options: argparse.Namespace, folder: str) -> dict[str, Any]:
             "control": Plain(options),
             "control again": Plain(options),
             "ours, probe": Ours(options, sink.address),
+            "ours, stream": OursStream(options, sink.address),
             "TensorBoard": Histograms(options, f"{folder}/tensorboard"),
             "wandb.watch": Wandb(options, folder),
         }
@@ -332,6 +354,7 @@ def main() -> int:
         "budget": lambda: measure_budget(options.budget_seconds, options),
     }
     with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"XDG_DATA_HOME": folder, "XDG_CACHE_HOME": folder}  # spools and probe sets
         result = {name: part() for name, part in parts.items()} | {"step": compare_steps(options, folder)}
     print(json.dumps(result, indent=2)) if options.json else report(result)
     return 0

@@ -212,7 +212,8 @@ def test_the_example_runs(server: WireServer, monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_under_ddp_only_a_part_can_be_the_network() -> None:
-    assert networks(_Own(), itself=False) == [], "its first stage alone sees the images, and is not the network"
+    own = _Own()
+    assert networks(own, itself=False) == [own.stage2], "not the first stage, which alone sees the images"
     held = module_of(new_name)
     assert networks(held, itself=False) == [held.net]
     held.judge, held.nets = nn.Sequential(nn.Linear(1, 1)), nn.ModuleDict({"a": Small()})
