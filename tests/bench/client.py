@@ -269,6 +269,8 @@ def measure_not_due(blocks: int = 200, calls: int = 500) -> dict[str, Any]:
             watched, server=sink.address, layers=["part"], every=10**9, probe=cm_client.ProbeSet(pictures)
         )
         watched(images)  # step 0 is captured; nothing is due after it
+        watched.weight.grad = torch.ones(1)
+        torch.optim.SGD(watched.parameters(), lr=0.1).step()  # now the monitor knows what a step is
         added = [_block(watched, images, calls) - _block(plain, images, calls) for _ in range(blocks)]
         assert monitor.watching, monitor.stats()
         monitor.finish(timeout=1)

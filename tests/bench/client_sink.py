@@ -62,7 +62,7 @@ def _serve(address: str, ready: Any) -> None:
 
 def _answer(message: Any, rows: dict[tuple[str, int], int], epoch: str) -> Any:
     if isinstance(message, m.Hello):
-        return m.Welcome("bench", 2**26, "", "pooled", 2)
+        return m.Welcome("bench", 2**26, "", "pooled", 2, samples="probe stream")
     if isinstance(message, m.ScalarBatch):
         return m.ScalarAck(message.rows[-1][0])
     if isinstance(message, m.CaptureStart):
