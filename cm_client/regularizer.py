@@ -12,6 +12,7 @@ part of the user's loss, so errors are raised. No encoder runs in the training l
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -189,8 +190,9 @@ class _Keep:
     def __deepcopy__(self, memo: dict[int, Any]) -> _Keep:
         return _Keep()
 
-    def __reduce__(self) -> tuple[type[_Keep], tuple[()]]:
-        return _Keep, ()
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Of the standard library, takes anything, does nothing: what is saved now can be loaded without this package.
+        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 def _unit_rows(name: str, values: Any) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 from accelerate.tracking import GeneralTracker
 from torch import nn
 
-from cm_client.integrations.loop import FirstLook, agreed, figures, warn_of_nothing, watched
+from cm_client.integrations.loop import FirstLook, agreed, checked_options, figures, warn_of_nothing, watched
 from cm_client.monitor import Monitor
 
 __all__ = ["ConceptMonitorTracker"]
@@ -41,7 +41,7 @@ class ConceptMonitorTracker(GeneralTracker):
     def __init__(self, model: nn.Module | None = None, logged_steps: bool = True, **watch_options: Any) -> None:
         super().__init__()
         self.monitor = Monitor()
-        self._logged_steps, self._options = logged_steps, watch_options
+        self._logged_steps, self._options = logged_steps, checked_options(watch_options, False)
         self._config: dict[str, Any] = {}
         self._step = 0
         self._look: FirstLook | None = None

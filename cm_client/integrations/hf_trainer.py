@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from cm_client.integrations.loop import AGREE_EVERY, agreed, figures, several_ranks, watched
+from cm_client.integrations.loop import AGREE_EVERY, agreed, checked_options, figures, several_ranks, watched
 from cm_client.monitor import Monitor
 
 __all__ = ["ConceptMonitorCallback"]
@@ -35,7 +35,7 @@ class ConceptMonitorCallback(TrainerCallback):
 
     def __init__(self, auto_stop: bool = False, **watch_options: Any) -> None:
         self.monitor = Monitor()
-        self._stop, self._options = auto_stop, watch_options | ({"auto_stop": True} if auto_stop else {})
+        self._stop, self._options = auto_stop, checked_options(watch_options, auto_stop)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         """Start watching, at the step that the Trainer resumes from."""

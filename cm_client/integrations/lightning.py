@@ -15,11 +15,14 @@ from torch import nn
 
 from cm_client.integrations.loop import (
     AGREE_EVERY,
+    LOG,
     FirstLook,
     agreed,
+    checked_options,
     figures,
     named,
     networks,
+    passed,
     several_ranks,
     warn_of_nothing,
     watched,
@@ -55,7 +58,7 @@ class ConceptMonitorCallback(Callback):
         super().__init__()
         self.monitor = Monitor()
         self._module, self._stop = module, auto_stop
-        self._options = watch_options | ({"auto_stop": True} if auto_stop else {})
+        self._options = checked_options(watch_options, auto_stop)
         self._look: FirstLook | None = None
         self._logged: dict[str, tuple[Any, int]] = {}
         self._last_step = -1
@@ -75,15 +78,15 @@ class ConceptMonitorCallback(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log every ``trainer.log_every_n_steps`` steps, and stop where asked to."""
-        step = trainer.global_step
-        if step == self._last_step:
+        step, last = trainer.global_step, self._last_step
+        if step == last:
             return  # one of several batches of a step
         self._last_step = step
         self.monitor.step(step)
         every = trainer.log_every_n_steps
-        if every and step % every == 0:
+        if every and passed(step, last, every):
             self._log(trainer)
-        if self._stop and (step % AGREE_EVERY == 0 or not several_ranks()):
+        if self._stop and (passed(step, last, AGREE_EVERY) or not several_ranks()):
             trainer.should_stop = agreed(self.monitor.should_stop(), pl_module.device) or trainer.should_stop
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -113,10 +116,8 @@ class ConceptMonitorCallback(Callback):
         return vars(self) | {"_look": None, "_logged": {}}
 
     def _begin(self, trainer: Any, pl_module: Any, module: nn.Module) -> Monitor:
-        steps = trainer.estimated_stepping_batches
-        planned = int(steps) if math.isfinite(steps) and steps > 0 else None
         hparams = getattr(pl_module, "hparams", None)
-        self.monitor = watched(module, trainer.global_step, planned, hparams, self._options)
+        self.monitor = watched(module, trainer.global_step, _planned(trainer), hparams, self._options)
         return self.monitor
 
     def _close(self, status: str) -> None:
@@ -135,3 +136,13 @@ class ConceptMonitorCallback(Callback):
                 self._logged[name] = (value, step)
         if fresh:
             self.monitor.log(**fresh)
+
+
+def _planned(trainer: Any) -> int | None:
+    """The fit's length, where it has one; Lightning may raise where loaders have no length."""
+    try:
+        steps = trainer.estimated_stepping_batches
+        return int(steps) if math.isfinite(steps) and steps > 0 else None
+    except Exception as error:
+        LOG.debug("no planned steps: %s", error)
+        return None

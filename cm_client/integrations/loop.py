@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -68,8 +70,9 @@ class _Glance:
     def __deepcopy__(self, memo: dict[int, Any]) -> _Glance:
         return _Glance()
 
-    def __reduce__(self) -> tuple[type[_Glance], tuple[()]]:
-        return _Glance, ()
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Of the standard library, takes anything, does nothing: what is saved now can be loaded without this package.
+        return getattr, (contextlib.nullcontext(), "__exit__")
 
 
 def networks(module: nn.Module, itself: bool = True) -> list[nn.Module]:
@@ -109,7 +112,7 @@ def agreed(stop: bool, device: torch.device | str) -> bool:
     A collective, where there are several ranks: every rank must call it at the same step.
     """
     dist = torch.distributed
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not several_ranks():
         return stop
     wish = torch.tensor(float(stop), device=device)
     dist.all_reduce(wish, dist.ReduceOp.MAX)
@@ -120,6 +123,26 @@ def several_ranks() -> bool:
     """Whether `agreed` has a price."""
     dist = torch.distributed
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def passed(step: int, last: int, every: int) -> bool:
+    """Whether a multiple of ``every`` was reached since ``last``; steps may jump.
+
+    >>> [passed(3, 1, 2), passed(3, 2, 2), passed(11, 9, 10)]
+    [True, False, True]
+    """
+    return step // every != last // every
+
+
+def checked_options(options: dict[str, Any], auto_stop: bool) -> dict[str, Any]:
+    """What `cm_client.watch` will get, looked at when the user writes it and not in the first training forward.
+
+    Raises:
+        TypeError: `cm_client.watch` has no such option.
+    """
+    found = options | ({"auto_stop": True} if auto_stop else {})
+    inspect.signature(watch).bind(None, **found)
+    return found
 
 
 def figures(values: Mapping[str, Any]) -> dict[str, Any]:

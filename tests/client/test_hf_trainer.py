@@ -151,3 +151,8 @@ def test_a_copy_of_the_callback_is_not_the_run(server: WireServer, tmp_path: Pat
     for copied in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine))):  # noqa: S301
         assert not copied.monitor.watching
         assert copied.monitor.run == ""
+
+
+def test_a_misspelt_option_is_named_at_once() -> None:
+    with pytest.raises(TypeError, match="probesize"):
+        ConceptMonitorCallback(probesize=3)
