@@ -158,6 +158,16 @@ class AnalysisWorker:
         """Starts the thread."""
         self._thread.start()
 
+    @property
+    def encoder(self) -> Encoder:
+        """What embeds words and images."""
+        return self._settings.encoder
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words, None until they are laid out; made once and never changed."""
+        return self._vocabulary
+
     def submit(self, job: Job) -> None:
         """Queues a job; the client's credit bounds how many captures wait."""
         self._jobs.put(job)
