@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from statistics import median
 
 import numpy as np
 
@@ -119,20 +121,21 @@ class Track:
             self._first.append(value)
         self._recent.append(value)
         self._steps.append(step)
-        levels = tuple(middle(self.recent(m)) if self.count >= m else math.inf for m in _BEST_SCALES)
+        recent = list(self._recent)
+        levels = [middle(recent[-m:]) if self.count >= m else math.inf for m in _BEST_SCALES]
         if levels[0] < self._bests[-1][0]:
             self._best_step = self._steps[0]  # the middle of the 9 values
         self._bests.append(tuple(map(min, self._bests[-1], levels)))
 
-    def recent(self, count: int) -> np.ndarray:
-        """The last values, at most ``count`` (and at most 160), oldest first."""
-        values = np.array(self._recent)
-        return values[-count:]
-
     @property
     def start(self) -> float:
         """Median of the first 3 values; a single odd one is no start."""
-        return float(np.median(self._first))
+        return median(self._first)
+
+    @property
+    def best(self) -> float:
+        """Smallest 9-value running level so far; infinite while there is none."""
+        return self._bests[-1][0]
 
     def trend(self) -> Trend:
         """Where the series stands now; asked again, it answers at once.
@@ -161,16 +164,16 @@ class Track:
         return self._slope[2]
 
     def _measure(self) -> Trend:
-        values = np.array(self._recent)
-        noise = noise_of(values)
-        level, before = float(np.median(values[-_LEVEL:])), values[-SAMPLES:-_LEVEL]
-        earlier = float(np.median(before)) if len(before) else level
+        values = list(self._recent)
+        noise = noise_of(np.array(values))
+        level, before = median(values[-_LEVEL:]), values[-SAMPLES:-_LEVEL]
+        earlier = median(before) if before else level
         apart = noise.long_run * math.sqrt(1 / _LEVEL + 1 / max(1, len(before)))
         return Trend(
             start=self.start,
             level=level,
             before=earlier,
-            best=self._bests[-1][0] if self.count >= _BEST_SCALES[0] else middle(values),
+            best=self.best if self.count >= _BEST_SCALES[0] else middle(values),
             best_step=self._best_step,
             reference=self._reference(1, noise),
             noise=noise,
@@ -196,19 +199,20 @@ def _in_errors(difference: float, error: float) -> float:
     return math.copysign(math.inf, difference) if difference else 0.0
 
 
-def middle(values: np.ndarray) -> float:
+def middle(values: Sequence[float]) -> float:
     """Mean of the middle half (of 5: the median): deaf to outliers, and less noisy than a median.
 
     Args:
-        values: ``[m]``, m >= 1.
+        values: at least one.
 
     Example:
-        >>> middle(np.array([1.0, 900.0, 3.0, 2.0, -70.0]))
+        >>> middle([1.0, 900.0, 3.0, 2.0, -70.0])
         2.0
     """
-    ordered = np.sort(values)
+    # Plain Python: of so few values numpy would spend its time on preparations.
+    ordered = sorted(values)
     cut = min((len(ordered) - 1) // 2, max(2, len(ordered) // 4))
-    return float(ordered[cut : len(ordered) - cut].mean())
+    return math.fsum(ordered[cut : len(ordered) - cut]) / (len(ordered) - 2 * cut)
 
 
 def noise_of(values: np.ndarray) -> Noise:
@@ -240,10 +244,10 @@ def _bends(values: np.ndarray, apart: int) -> np.ndarray:
 
 def _scatter(bends: np.ndarray) -> float:
     """Standard deviation about 0, with what lies beyond 3 robust ones pulled in to there."""
-    robust = 1.4826 * float(np.median(np.abs(bends)))
-    if robust == 0:
-        return float(np.sqrt(np.mean(bends**2)))
-    return float(np.sqrt(np.mean(np.clip(bends, -_CLIP * robust, _CLIP * robust) ** 2)))
+    sizes = np.sort(np.abs(bends))
+    robust = 1.4826 * float(sizes[len(sizes) // 2])
+    kept = np.minimum(sizes, _CLIP * robust) if robust else sizes
+    return math.sqrt(float(kept @ kept) / len(kept))
 
 
 def theil_sen(values: np.ndarray) -> float:
@@ -257,7 +261,10 @@ def theil_sen(values: np.ndarray) -> float:
         -1.0
     """
     first, second, apart = _pairs(len(values))
-    return float(np.median((values[second] - values[first]) / apart))
+    slopes = (values[second] - values[first]) / apart
+    half = len(slopes) // 2
+    slopes.partition((half - 1, half) if len(slopes) % 2 == 0 else half)
+    return float(slopes[half]) if len(slopes) % 2 else float(slopes[half - 1] + slopes[half]) / 2
 
 
 @lru_cache(maxsize=128)

@@ -45,12 +45,11 @@ class InterpretableCollapse(RuleSettings):
         """See `Rule`."""
         if not view.defined:
             return True
-        if not view.warm or view.last.units == 0:
+        best = -view.interpretable.best
+        if not view.warm or best < max(1.0, self.least * view.last.units):
             return False
         trend = view.interpretable.trend()
-        best, now = -trend.best, -trend.level
-        if best < max(1.0, self.least * view.last.units):
-            return False
+        now = -trend.level
         lost = 1 - now / best
         enough = self.share * (0.8 if self.name in view.open else 1.0)
         if lost < enough or best - now < self.sigmas * trend.noise.sigma:

@@ -32,6 +32,8 @@ WORLDS = {"tuned": TUNED, "held-out": HELD_OUT}
 REAL = Path(__file__).parents[1] / "data" / "alerts"
 LONG = 120
 LARGE = 0.03
+_ADWIN_UNIT = 0.02
+"""ADWIN's bound is made for values that fill [0, 1]; of d_anchor as it is it would see nothing at all."""
 Alarm = tuple[str, int]
 """What it says (``stall``, ``rise`` or ``alarm``) and at which snapshot."""
 _KIND = {"ConceptStall": "stall", "ConceptRise": "rise", "ConceptJump": "rise"}
@@ -77,7 +79,7 @@ def page_hinkley(threshold: float) -> Callable[[Series], list[Alarm]]:
         from river.drift import PageHinkley
 
         detector = PageHinkley(min_instances=25, delta=0.002, threshold=threshold, mode="up")
-        return _river(detector, series, lambda: True)
+        return _river(detector, series, lambda: True, 1.0)
 
     return watch
 
@@ -95,15 +97,15 @@ def adwin(delta: float) -> Callable[[Series], list[Alarm]]:
             means.append(detector.estimation)
             return len(means) > 1 and means[-1] > means[-2]
 
-        return _river(detector, series, rose)
+        return _river(detector, series, rose, _ADWIN_UNIT)
 
     return watch
 
 
-def _river(detector, series: Series, counts: Callable[[], bool]) -> list[Alarm]:
+def _river(detector, series: Series, counts: Callable[[], bool], unit: float) -> list[Alarm]:
     for index, value in enumerate(series.values):
         if np.isfinite(value):
-            detector.update(float(value))
+            detector.update(float(value) / unit)
             if detector.drift_detected and counts():
                 return [("rise", index)]
     return []
