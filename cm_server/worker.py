@@ -105,6 +105,7 @@ class WorkerSettings:
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
         placement: of the units among the words.
+        watched: words whose distance from the nearest units is followed.
     """
 
     encoder: Encoder
@@ -115,6 +116,7 @@ class WorkerSettings:
     temperature: float | None = None
     device: str | None = None
     placement: str = "barycentric"
+    watched: tuple[str, ...] = ()
 
 
 @dataclass
@@ -230,7 +232,9 @@ class AnalysisWorker:
             if name not in state.calibrations:
                 state.calibrations[name] = self._calibrate(job.run, name, values, state)
         assert self._vocabulary is not None  # made together with the context
-        analysis = Analysis(state.context, self._vocabulary, state.calibrations, self._settings.tau)
+        analysis = Analysis(
+            state.context, self._vocabulary, state.calibrations, self._settings.tau, self._settings.watched
+        )
         report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
         state.previous = report
         self._give(Done(report))

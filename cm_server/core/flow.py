@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -80,6 +80,14 @@ class FlowWatch:
         """A capture was made, or tried, and will never be a snapshot."""
         self._outcomes.append(reason or "no reason given")
         return self._evaluate(now)
+
+    def recall(self, past: Iterable[tuple[float, str, int]]) -> None:
+        """Takes what happened before a restart, oldest first: ``(time, why it was lost or empty, step)``."""
+        for time, reason, step in past:
+            self._outcomes.append(reason)
+            if not reason:
+                self._times.append(time)
+                self._step = step
 
     def tick(self, now: float) -> list[Transition]:
         """Time passes. Nothing is asked of a run that has sent nothing yet: its training may not have begun."""

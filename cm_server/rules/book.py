@@ -78,13 +78,13 @@ class RuleBook:
 
     def __init__(self, table: Mapping[str, Any] | None = None, origin: str = "") -> None:
         self._table = dict(table or {})
-        _check(self._table, origin or "rules", _NESTED)
+        _check(self._table, f"{origin or 'rules'}:", _NESTED)
 
     @classmethod
     def from_file(cls, path: Path) -> RuleBook:
         """Reads a file given by ``--rules``; its ``[alerts]`` table if it has one, else the whole of it."""
         content = read_toml(path, "--rules")
-        return cls(content["alerts"], f"{path}: alerts") if "alerts" in content else cls(content, str(path))
+        return cls(content["alerts"], f"{path}: [alerts]") if "alerts" in content else cls(content, str(path))
 
     def settings(self, run: str = "", name: str = "", layer: str = "") -> LayerSettings:
         """What is in force.
@@ -153,10 +153,10 @@ def _lists(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check(table: Any, where: str, nested: tuple[str, ...]) -> None:
     if not isinstance(table, Mapping):
-        raise ConfigError(f"{where} is {table!r}: give a table")
+        raise ConfigError(f"{where.rstrip(':')} is {table!r}: give a table")
     general = {f.name for f in fields(_General)}
     for key, value in table.items():
-        place = f"{where}.{key}" if "." in where or ":" in where else f"{where}: {key}"
+        place = f"{where} {key}" if where.endswith(":") else f"{where}.{key}"
         if key in nested:
             if not isinstance(value, Mapping):
                 raise ConfigError(f'{place} is {value!r}: give tables named by patterns, like [{key}."name*"]')
@@ -169,7 +169,7 @@ def _check(table: Any, where: str, nested: tuple[str, ...]) -> None:
         else:
             raise ConfigError(f"{place} is unknown: {_nearest(key, [*general, *known_rules(), *nested])}")
     if table.get("expect", "fall") not in EXPECT:
-        raise ConfigError(f"{where}: expect is {table['expect']!r}: choose one of {', '.join(EXPECT)}")
+        raise ConfigError(f"{where} expect is {table['expect']!r}: choose one of {', '.join(EXPECT)}")
 
 
 def _check_rule_table(rule: type[RuleSettings], table: Any, where: str) -> None:

@@ -22,11 +22,10 @@ OPTIONAL = ("layer", "fingerprint", "epoch", "time", "chance", "ideal", "units",
 _NEEDED = ("step", "d_anchor")
 _WHOLE = ("units", "live", "nonfinite", "interpretable")
 _TEXT = ("layer", "fingerprint", "epoch")
-DEFAULT_LAYER = "layer"
 
 
 def read_history(path: Path) -> dict[str, list[Sample]]:
-    """Samples by layer, in the order in which the layers first appear.
+    """Samples by layer, in the order in which the layers first appear; the file's name stands for an unnamed one.
 
     Args:
         path: of the CSV file.
@@ -37,7 +36,8 @@ def read_history(path: Path) -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
     last: dict[tuple[str, str], int] = {}
     for index, row in _rows(path):
-        sample, layer = _sample(path, index, row), row.get("layer") or DEFAULT_LAYER
+        layer = row.get("layer") or path.stem
+        sample = _sample(f"{path}: row {index}", index, layer, row)
         place = (layer, row.get("epoch", ""))
         if sample.step < last.get(place, sample.step):
             raise ConfigError(
@@ -51,7 +51,7 @@ def read_history(path: Path) -> dict[str, list[Sample]]:
     return found
 
 
-def plain_summary(d_anchor: float, layer: str = DEFAULT_LAYER, **known: Any) -> LayerSummary:
+def plain_summary(d_anchor: float, layer: str = "layer", **known: Any) -> LayerSummary:
     """A summary of which only a few numbers are known; the others are neutral: no rule reads anything into them."""
     neutral: dict[str, Any] = {
         "units": 1, "live": 1, "centroid_baseline": math.nan, "coverage": math.nan, "distinct": 0,
@@ -85,8 +85,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise ConfigError(f"{path}: column {double[0]} appears twice in the header")
 
 
-def _sample(path: Path, index: int, row: Mapping[str, str]) -> Sample:
-    where = f"{path}: row {index}"
+def _sample(where: str, index: int, layer: str, row: Mapping[str, str]) -> Sample:
     step = _whole(where, "step", row["step"])
     time = _number(where, "time", row["time"]) if row.get("time") else None
     if not row["d_anchor"]:
@@ -98,9 +97,7 @@ def _sample(path: Path, index: int, row: Mapping[str, str]) -> Sample:
     if "units" in known:
         known.setdefault("live", known["units"])
     counts = {name: _whole(where, name, row[name]) for name in CATEGORIES if row.get(name)}
-    return Sample(
-        index, step, plain_summary(value, row.get("layer") or DEFAULT_LAYER, categories=counts, **known), time
-    )
+    return Sample(index, step, plain_summary(value, layer, categories=counts, **known), time)
 
 
 def _number(where: str, column: str, text: str) -> float:
