@@ -44,7 +44,7 @@ class Moves:
         if self.units:
             parts.append("units that moved most: " + ", ".join(_told(move) for move in self.units))
         if self.died:
-            parts.append(f"{self.died} units died")
+            parts.append(f"{self.died} {'unit' if self.died == 1 else 'units'} died")
         for verb, concepts in (("lost", self.lost), ("gained", self.gained)):
             if concepts:
                 parts.append(f"concepts that {verb} most units: " + ", ".join(f"{c} ({n})" for c, n in concepts))
