@@ -156,6 +156,11 @@ class LayerWatch:
                 silent.add(rule.name)
         return changes + self.machine.evaluate(step, findings, silent)
 
+    @property
+    def tracks(self) -> list[Track]:
+        """Every series that is followed: d_anchor, interpretable units, then the watched words."""
+        return [self._d_anchor, self._interpretable, *self._words.values()]
+
     def end(self, step: int) -> list[Transition]:
         """The run is over: what fires has ended."""
         return self.machine.end(step)

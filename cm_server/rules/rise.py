@@ -78,7 +78,7 @@ class ConceptRise(_Standing):
 
     amount: float = setting(0.01, "smallest rise above the best level, as a share of d0", 0, 1)
     amount_of_scale: float = setting(0.05, "the same as a share of chance - ideal, where that is known", 0, 1)
-    sigmas: float = setting(6.0, "standard errors by which a level must stand above the best one", 0, 100)
+    sigmas: float = setting(7.0, "standard errors by which a level must stand above the best one", 0, 100)
 
     def find(self, view: View) -> Finding | bool:
         """See `Rule`."""
