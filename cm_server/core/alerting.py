@@ -122,6 +122,11 @@ class AlertMachine:
         changes += [self._absent(rule, step) for rule in gone]
         return [change for change in changes if change is not None]
 
+    @property
+    def open_rules(self) -> set[str]:
+        """Rules whose alert fires or recovers."""
+        return {rule for rule, entry in self._entries.items() if entry.state in ("firing", "recovering")}
+
     def end(self, step: int) -> list[Transition]:
         """The run is over: whatever fires has ended."""
         ended = [Transition(rule, "ended", step, finding) for rule, finding in self.open.items()]
