@@ -55,7 +55,9 @@ class StreamDrops(RuleSettings):
 
 
 def _duration(seconds: float) -> str:
-    """>>> _duration(75), _duration(9000)
+    """In words.
+
+    >>> _duration(75), _duration(9000)
     ('75 s', '2.5 h')
     """
     if seconds < 120:

@@ -30,6 +30,7 @@ class Desk:
         self.writer = StoreWriter(folder)
         self.reader = StoreReader(folder)
         self.told: list[Alert] = []
+        self.captures = time.time_ns()  # unique also after a restart
         self.desk = AlertDesk(self.writer, self.reader, [LogNotifier()], self.told.append, RuleBook(rules))
 
     def __enter__(self) -> Desk:
@@ -39,16 +40,16 @@ class Desk:
         self.writer.close()
         self.reader.close()
 
-    def take(self, step: int, arrays: LayerArrays = ARRAYS, layers: tuple[str, ...] = ("layer4",), **changes) -> None:
+    def take(
+        self, step: int, arrays: LayerArrays = ARRAYS, layers: tuple[str, ...] = ("layer4",), epoch: str = "", **changes
+    ) -> None:
         summary = replace(SUMMARY, **changes)
         now = time.time()
+        self.captures += 1
         reports = {layer: LayerReport(replace(summary, layer=layer), arrays) for layer in layers}
-        report = SnapshotReport("r", self.captures(), step, now, now, reports)
+        report = SnapshotReport("r", self.captures, step, now, now, reports, {}, epoch)
         self.writer.commit_snapshot(report)
         self.desk.report(report)
-
-    def captures(self) -> int:
-        return len(self.reader.snapshots("r"))
 
     def heard(self) -> list[tuple[str, str, str]]:
         return [(alert.rule, alert.state, alert.severity) for alert in self.told]
@@ -153,15 +154,35 @@ def test_a_finished_run_that_is_resumed_goes_on_with_its_alert_without_telling_i
 
 
 def test_a_resumed_process_supersedes_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    """Its series goes on from there: the first one's jump never was, and its alert has ended."""
+
     def value(step: int) -> float:
         return 0.84 - 0.0002 * step
 
     with Desk(tmp_path) as desk:
         desk.writer.save_run("r")
-        for step in [*range(60), *range(20, 60)]:
-            desk.take(step, d_anchor=value(step))
-        assert desk.told == [], "going back 40 steps is no jump"
+        desk.writer.begin_epoch("r", "first", 1.0, 0)
+        for step in range(60):
+            desk.take(step, epoch="first", d_anchor=value(step) + 0.05 * (step > 50))
+        desk.writer.begin_epoch("r", "second", 2.0, 40)
+        for step in range(40, 80):
+            desk.take(step, epoch="second", d_anchor=value(step))
+        assert [(rule, state) for rule, state, _ in desk.heard()] == [
+            ("ConceptJump", "firing"),
+            ("ConceptJump", "ended"),
+        ]
         assert desk.desk._runs["r"].open == {}
+
+
+def test_a_part_of_the_run_that_comes_late_alerts_nobody(tmp_path: Path) -> None:
+    with Desk(tmp_path) as desk:
+        desk.writer.save_run("r")
+        desk.writer.begin_epoch("r", "first", 1.0, 0)
+        desk.writer.begin_epoch("r", "second", 2.0, 100)
+        desk.take(100, epoch="second")
+        for step in range(40):
+            desk.take(step, epoch="first", d_anchor=_flat(step))
+        assert desk.told == []
 
 
 def test_the_layers_named_are_watched_each_on_its_own(tmp_path: Path) -> None:
