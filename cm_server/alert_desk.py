@@ -20,7 +20,7 @@ from cm_server.stores.writer import StoreWriter
 
 logger = logging.getLogger(__name__)
 
-_TICK_SECONDS = 1.0
+_TICK_SECONDS = 5.0
 Key = tuple[str, str, str]
 """Run, layer (empty: the run as a whole) and rule: what makes two alerts the same."""
 
@@ -72,7 +72,7 @@ class AlertDesk:
         """Time passes: runs that send nothing any more are noticed.
 
         Args:
-            now: seconds since 1970; the clock's if None. More often than once a second it does nothing.
+            now: seconds since 1970; the clock's if None. More often than every five seconds it does nothing.
         """
         now = time.time() if now is None else now
         if abs(now - self._ticked) < _TICK_SECONDS:

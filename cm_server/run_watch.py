@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -9,11 +10,13 @@ from itertools import chain
 
 from cm_server.core.alerting import Finding, Transition
 from cm_server.core.flow import FlowWatch
-from cm_server.core.watching import LayerWatch
+from cm_server.core.watching import Circumstances, LayerWatch
 from cm_server.report import SeriesPoint, SnapshotReport
 from cm_server.rules import LayerSettings, RuleBook
 from cm_server.rules.book import watches
 from cm_server.stores.reader import StoreReader
+
+logger = logging.getLogger(__name__)
 
 LayerChange = tuple[str, Transition]
 PROBE = "probe"
@@ -110,13 +113,12 @@ class RunWatch:
             watch = self._watches[layer, kind] = LayerWatch(settings.rules, self._about(settings, layer))
         return watch
 
-    def _about(self, settings: LayerSettings, layer: str):
-        return replace(
-            settings.about,
-            planned_steps=self._planned,
-            categories=self._categories,
-            reference=reference_of(self._reader, settings.reference, layer) if settings.reference else {},
-        )
+    def _about(self, settings: LayerSettings, layer: str) -> Circumstances:
+        reference = reference_of(self._reader, settings.reference, layer) if settings.reference else {}
+        if settings.reference and not reference:
+            logger.warning("the reference run %r has no values of %s in this store", settings.reference, layer)
+        known = {"planned_steps": self._planned, "categories": self._categories, "reference": reference}
+        return replace(settings.about, **known)
 
 
 def current(points: Sequence[SeriesPoint]) -> list[SeriesPoint]:

@@ -6,6 +6,7 @@ form one series only while their fingerprint stays the same: other words, probe 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,8 @@ from typing import Literal, Protocol
 from cm_server.core.alerting import AlertMachine, Finding, Patience, Transition
 from cm_server.core.trend import Track
 from cm_server.report import LayerSummary
+
+logger = logging.getLogger(__name__)
 
 Expect = Literal["fall", "any", "rise"]
 
@@ -50,7 +53,7 @@ class View:
 
     Attributes:
         first, last: the series' first and newest summary.
-        step: the newest one's.
+        first_step, step: theirs.
         count: snapshots in the series.
         d_anchor: its values so far, of the snapshots where it is defined.
         interpretable: minus the number of interpretable units, so that here too falling is good.
@@ -62,6 +65,7 @@ class View:
 
     first: LayerSummary
     last: LayerSummary
+    first_step: int
     step: int
     count: int
     d_anchor: Track
@@ -124,11 +128,13 @@ class LayerWatch:
 
     def __init__(self, rules: Sequence[Rule], about: Circumstances) -> None:
         self._rules, self._about = rules, about
+        self._failed: set[str] = set()
         self.machine = AlertMachine({rule.name: Patience(rule.hold, rule.clear) for rule in rules})
         self._begin()
 
     def _begin(self) -> None:
         self._first: LayerSummary | None = None
+        self._first_step = 0
         self._count = 0
         self._d_anchor, self._interpretable = Track(), Track()
         self._words: dict[str, Track] = {}
@@ -149,12 +155,22 @@ class LayerWatch:
         silent: set[str] = set()
         for rule in self._rules:
             view = _seeing(view, findings)
-            found = rule.find(view)
+            found = self._ask(rule, view)
             if isinstance(found, Finding):
                 findings.append(found)
             elif found:
                 silent.add(rule.name)
         return changes + self.machine.evaluate(step, findings, silent)
+
+    def _ask(self, rule: Rule, view: View) -> Finding | bool:
+        """A rule of another package that fails says nothing, and takes no other rule with it."""
+        try:
+            return rule.find(view)
+        except Exception:
+            if rule.name not in self._failed:
+                logger.exception("rule %s failed at step %d of %s", rule.name, view.step, view.last.layer)
+                self._failed.add(rule.name)
+            return True
 
     @property
     def tracks(self) -> list[Track]:
@@ -166,7 +182,8 @@ class LayerWatch:
         return self.machine.end(step)
 
     def _view(self, step: int, summary: LayerSummary) -> View:
-        self._first = self._first or summary
+        if self._first is None:
+            self._first, self._first_step = summary, step
         self._count += 1
         if math.isfinite(summary.d_anchor):
             self._d_anchor.add(summary.d_anchor, step)
@@ -177,6 +194,7 @@ class LayerWatch:
         return View(
             first=self._first,
             last=summary,
+            first_step=self._first_step,
             step=step,
             count=self._count,
             d_anchor=self._d_anchor,

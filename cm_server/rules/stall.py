@@ -9,6 +9,7 @@ from cm_server.core.trend import Slope
 from cm_server.core.watching import View
 from cm_server.rules.base import RuleSettings, amount, dying, motion, numbers, setting, won
 
+_GIVEN_BACK = {"ConceptJump", "ConceptRise"}
 _PRECISION = 4
 """Standard errors of the slope that should fit into the drop that counts, if there are enough values for it."""
 
@@ -51,8 +52,10 @@ class ConceptStall(_Resting):
         """See `Rule`."""
         if not view.defined:
             return True
-        if not view.warm or view.about.expect != "fall" or view.found & {"ConceptJump", "ConceptRise"}:
+        if not view.warm or view.about.expect != "fall":
             return False
+        if view.found & _GIVEN_BACK:
+            return self.name in view.open  # worse than a stall is no end of it
         slope = self._resting(view)
         if slope is None or self._has_won(view):
             return False
@@ -65,7 +68,7 @@ class ConceptStall(_Resting):
             "usually means a learning rate far too low or too high, frozen layers, or labels that carry no signal: "
             "look at the loss, then at what the units answer to here."
         )
-        details = numbers(trend, slope, since_step=0, snapshots=view.count, scale=view.scale)
+        details = numbers(trend, slope, since_step=view.first_step, snapshots=view.count, scale=view.scale)
         return Finding("ConceptStall", "error" if late else "warning", trend.level, message + dying(view), details)
 
 
@@ -77,12 +80,7 @@ class ConceptPlateau(_Resting):
         """See `Rule`."""
         if not view.defined:
             return True
-        if (
-            not view.warm
-            or view.about.expect != "fall"
-            or view.found
-            or {"ConceptJump", "ConceptRise"} & set(view.open)
-        ):
+        if not view.warm or view.about.expect != "fall" or view.found or _GIVEN_BACK & set(view.open):
             return False
         slope = self._resting(view)
         if slope is None or not self._has_won(view):

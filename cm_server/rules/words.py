@@ -44,7 +44,7 @@ class AnchorApproach(RuleSettings):
         ease = 0.5 if open_finding is not None and open_finding.details.get("word") == word else 1.0
         if moved < ease * self.share * then or sure < ease * self.sigmas:
             return None
-        return moved / then, word, then, trend.level, trend.best_step if not nears else 0
+        return moved / then, word, then, trend.level, view.first_step if nears else trend.best_step
 
 
 def _approach(track: Track, trend: Trend) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ import pytest
 from cm_server.core.flow import FlowWatch
 from cm_server.core.watching import LayerWatch
 from cm_server.report import LayerSummary
-from cm_server.rules import RuleBook
+from cm_server.rules import RuleBook, RuleSettings
 from cm_server.rules.history import plain_summary
 from cm_server.rules.reference import level_at
 from cm_server.rules.replay import Event, Sample, replay
@@ -90,6 +90,26 @@ def test_a_jump_is_called_one_within_a_few_snapshots_and_resolves_when_it_is_und
     first = next(e for e in events if e.transition.rule == "ConceptJump")
     assert 92 <= first.index <= 95
     assert first.transition.loudness == "error"
+
+
+def test_a_stall_that_turns_into_a_jump_is_not_called_resolved() -> None:
+    values = 0.5 + _noise(120, 0.002)
+    values[60:] += 0.06
+    told = [(e.transition.rule, e.transition.state) for e in _events(_points(values))]
+    assert told == [("ConceptStall", "firing"), ("ConceptJump", "firing")]
+
+
+def test_a_rule_that_fails_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(RuleSettings):
+        def find(self, view) -> bool:
+            raise ZeroDivisionError
+
+    settings = RuleBook().settings()
+    broken = replace(settings, rules=(Broken(), *settings.rules))
+    samples = [Sample(i, i, p) for i, p in enumerate(_points(0.5 + _noise(40, 0.002)))]
+    told = [e.transition.rule for e in replay(samples, broken, ended=False) if e.transition.told]
+    assert told == ["ConceptStall"]
+    assert caplog.text.count("rule Broken failed") == 1
 
 
 def test_single_odd_values_and_captures_that_never_came_are_no_news() -> None:
