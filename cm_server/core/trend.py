@@ -219,23 +219,30 @@ def noise_of(values: np.ndarray) -> Noise:
     """Scatter and autocorrelation from bends, ``y[t] - (y[t-k] + y[t+k]) / 2``, which no slope touches.
 
     For AR(1) noise the bend's variance is ``s^2 (1 - r) (3 - r) / 2`` with ``r = rho^k``, so the ratio of the variances
-    for k = 2 and k = 1 is ``(1 + rho) (3 - rho^2) / (3 - rho)``: 1 for white noise, 2 at most. (Plain differences
-    would take a fall that slows down, or turns, for autocorrelation.)
+    for k = 4 and k = 1 tells rho: it is 1 for white noise and 3.5 for rho = 0.8. (Plain differences would take a fall
+    that slows down, or turns, for autocorrelation.)
 
     Args:
         values: ``[S]``, S >= 5, finite.
     """
-    near, far = _scatter(_bends(values, 1)), _scatter(_bends(values, 2))
+    count = len(values)
+    apart = min(_FAR, (count - 1) // 2)
+    near, far = _scatter(_bends(values, 1)), _scatter(_bends(values, apart))
     if near == 0:
         return Noise(far / math.sqrt(1.5), 0.0)
-    seen = float(np.interp((far / near) ** 2, _RATIOS, _RHOS))
-    count = len(values)
+    seen = float(np.interp((far / near) ** 2, _ratios(apart), _RHOS))
     rho = (count * seen + _PRIOR_WEIGHT * _PRIOR_RHO) / (count + _PRIOR_WEIGHT)
     return Noise(near / math.sqrt((1 - rho) * (3 - rho) / 2), rho)
 
 
+_FAR = 4
 _RHOS = np.linspace(0, 0.8, 81)
-_RATIOS = (1 + _RHOS) * (3 - _RHOS**2) / (3 - _RHOS)
+
+
+@lru_cache(maxsize=_FAR)
+def _ratios(apart: int) -> np.ndarray:
+    far = _RHOS**apart
+    return (1 - far) * (3 - far) / ((1 - _RHOS) * (3 - _RHOS))
 
 
 def _bends(values: np.ndarray, apart: int) -> np.ndarray:
