@@ -47,4 +47,5 @@ def run(arguments: Sequence[str]) -> int:
 def _usage() -> str:
     width = max(map(len, _HELP))
     lines = "\n".join(f"  {name:<{width}}  {text}" for name, text in _HELP.items())
-    return f"usage: concept-monitor alerts COMMAND [options]\n\ncommands:\n{lines}\n\nalerts COMMAND --help says more."
+    more = "alerts COMMAND --help says more, and names each option's environment variable (CM_…)."
+    return f"usage: concept-monitor alerts COMMAND [options]\n\ncommands:\n{lines}\n\n{more}"
