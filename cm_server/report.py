@@ -43,6 +43,10 @@ class LayerSummary:
         chance: d_anchor of those units on shuffled images: the high end. ``chance - ideal`` is the scale's length.
         nonfinite: units with NaN or infinity among their activations.
         words: by watched word, the mean distance of the nearest group of live units from it.
+        kind: ``probe``, or ``stream``: taken on training batches, whose images change with every capture. The
+            fingerprints of the two never agree.
+        images: of a stream capture, the fingerprint of its images; empty where the run's probe set holds them.
+        map_temperature: T of the unit's place on the map.
     """
 
     layer: str
@@ -67,6 +71,9 @@ class LayerSummary:
     chance: float = math.nan
     nonfinite: int = 0
     words: Mapping[str, float] = field(default_factory=dict)
+    kind: str = "probe"
+    images: str = ""
+    map_temperature: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,7 @@ class RunInfo:
     ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server
     is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special. ``revision``
     grows when what was read before no longer holds: a resumed process superseded a part, or an earlier part came late.
+    ``sample`` says what its captures are taken on: a ``probe`` set, or the ``stream`` of training batches.
     """
 
     run: str
@@ -164,6 +172,7 @@ class RunInfo:
     config: Mapping[str, object]
     stats: Mapping[str, object]
     revision: int = 0
+    sample: str = "probe"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from cm_server.stores.reader import StoreReader
 logger = logging.getLogger(__name__)
 
 LayerChange = tuple[str, Transition]
-PROBE = "probe"
 
 
 class RunWatch:
@@ -42,7 +41,7 @@ class RunWatch:
         self._layers = settings.layers
         self._flow = FlowWatch(settings.flow_rules, now)
         self._watches: dict[tuple[str, str], LayerWatch] = {}
-        self._last_step = -1
+        self._last_step: dict[str, int] = {}
         self._gap_time = -math.inf
         self._replay(report)
 
@@ -55,8 +54,8 @@ class RunWatch:
         return found
 
     def is_behind(self, report: SnapshotReport) -> bool:
-        """Whether a report does not come after those that were taken."""
-        return report.step <= self._last_step
+        """Whether a report does not come after those of its kind that were taken."""
+        return report.step <= self._last_step.get(_kind(report), -1)
 
     def restore(self, finding: Finding) -> None:
         """An alert on the run's flow that fired before the server was restarted: silence leaves no trace to replay."""
@@ -64,12 +63,12 @@ class RunWatch:
 
     def take(self, report: SnapshotReport, now: float) -> list[LayerChange]:
         """Takes the next report."""
-        self._last_step = report.step
+        self._last_step[_kind(report)] = report.step
         deepest = list(report.layers)[-1]
         changes: list[LayerChange] = []
         for layer, found in report.layers.items():
             if watches(self._layers, layer, deepest):
-                watch = self._watch(layer, getattr(found.summary, "kind", PROBE))
+                watch = self._watch(layer, found.summary.kind)
                 changes += [(layer, change) for change in watch.take(report.step, found.summary)]
         flowing = [*self._lost(now), *self._flow.snapshot(report.step, now)]
         return changes + [("", change) for change in flowing]
@@ -93,12 +92,12 @@ class RunWatch:
         past = self._reader.series(self._run)
         arrivals: dict[int, float] = {}
         for layer in (name for name in layers if watches(self._layers, name, layers[-1])):
-            for point in current(past.get(layer, [])):
-                if point.step < report.step:
-                    watch = self._watch(layer, getattr(point.summary, "kind", PROBE))
-                    watch.take(point.step, point.summary)
-                    self._last_step = max(self._last_step, point.step)
-                    arrivals[point.step] = point.committed_at
+            for kind, points in by_kind(past.get(layer, [])).items():
+                for point in points:
+                    if point.step < report.step or (kind != _kind(report) and point.step == report.step):
+                        self._watch(layer, kind).take(point.step, point.summary)
+                        self._last_step[kind] = point.step
+                        arrivals[point.step] = point.committed_at
         gaps = self._reader.gaps(self._run)
         self._gap_time = gaps[-1].time if gaps else -math.inf
         lost = ((gap.time, gap.reason, -1) for gap in gaps)
@@ -106,7 +105,6 @@ class RunWatch:
         self._flow.recall(sorted(chain(lost, came)))
 
     def _watch(self, layer: str, kind: str) -> LayerWatch:
-        # Captures of training batches and of the probe set are two series, however they alternate.
         watch = self._watches.get((layer, kind))
         if watch is None:
             settings = self._book.settings(self._run, self._name, layer)
@@ -121,23 +119,29 @@ class RunWatch:
         return replace(settings.about, **known)
 
 
-def current(points: Sequence[SeriesPoint]) -> list[SeriesPoint]:
-    """The series as it stands: a resumed process supersedes what came before it from its first step on."""
-    kept: list[SeriesPoint] = []
+def by_kind(points: Sequence[SeriesPoint]) -> dict[str, list[SeriesPoint]]:
+    """A layer's points by what they were captured on, ``probe`` or ``stream``: two series, however they alternate.
+
+    Args:
+        points: by step, as the reader gives them; of several at one step the last counts.
+    """
+    found: dict[str, dict[int, SeriesPoint]] = {}
     for point in points:
-        while kept and kept[-1].step >= point.step:
-            kept.pop()
-        kept.append(point)
-    return kept
+        found.setdefault(point.summary.kind, {})[point.step] = point
+    return {kind: list(by_step.values()) for kind, by_step in found.items()}
 
 
 def reference_of(reader: StoreReader, run: str, layer: str) -> dict[str, list[tuple[int, float]]]:
     """A healthy run's ``(step, d_anchor)`` by fingerprint; empty if the store does not have it."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for point in current(reader.series(run, layer).get(layer, [])):
+    for point in reader.series(run, layer).get(layer, []):
         if math.isfinite(point.summary.d_anchor):
             found.setdefault(point.summary.fingerprint, []).append((point.step, point.summary.d_anchor))
     return found
+
+
+def _kind(report: SnapshotReport) -> str:
+    return next(iter(report.layers.values())).summary.kind
 
 
 def _categories(reader: StoreReader, concepts: str) -> frozenset[str] | None:

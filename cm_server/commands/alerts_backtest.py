@@ -64,7 +64,7 @@ def _from_file(book: RuleBook, path: Path, values: Mapping[str, Any]) -> Iterato
 
 
 def _stored(book: RuleBook, values: Mapping[str, Any]) -> Iterator[Event]:
-    from cm_server.run_watch import current, reference_of
+    from cm_server.run_watch import by_kind, reference_of
     from cm_server.stores.reader import StoreReader
 
     reader, run = StoreReader(Path(values["store"])), values["run"]
@@ -77,10 +77,10 @@ def _stored(book: RuleBook, values: Mapping[str, Any]) -> Iterator[Event]:
         settings = _settings(book.settings(run, info.name, layer), values)
         reference = reference_of(reader, settings.reference, layer) if settings.reference else {}
         settings = replace(settings, about=replace(settings.about, reference=reference))
-        points = current(series[layer])
-        samples = (Sample(i, p.step, p.summary, p.committed_at) for i, p in enumerate(points))
         over = info.state in ("finished", "failed")
-        yield from replay(samples, settings, values["planned_steps"] or info.planned_steps, ended=over)
+        for points in by_kind(series[layer]).values():
+            samples = (Sample(i, p.step, p.summary, p.committed_at) for i, p in enumerate(points))
+            yield from replay(samples, settings, values["planned_steps"] or info.planned_steps, ended=over)
     reader.close()
 
 

@@ -174,6 +174,22 @@ def test_a_resumed_process_supersedes_what_came_after_its_checkpoint(tmp_path: P
         assert desk.desk._runs["r"].open == {}
 
 
+def test_captures_of_training_batches_and_of_the_probe_set_are_two_series(tmp_path: Path) -> None:
+    with Desk(tmp_path) as desk:
+        desk.writer.save_run("r")
+        for step in range(30):
+            desk.take(step, d_anchor=0.84 - 0.0005 * step)
+            desk.take(step, d_anchor=0.95 + _flat(step) - 0.85, kind="stream", fingerprint="s")
+        assert [(alert.rule, alert.state) for alert in desk.told] == [("ConceptStall", "firing")]
+        assert {key: watch.tracks[0].count for key, watch in desk.desk._runs["r"]._watches.items()} == {
+            ("layer4", "probe"): 30,
+            ("layer4", "stream"): 30,
+        }
+        state = desk.desk._runs["r"]
+        beyond = SnapshotReport("r", 0, 31, 0.0, 0.0, {"layer4": LayerReport(SUMMARY, ARRAYS)})
+        assert _state(RunWatch(RuleBook(), desk.reader, beyond, 0.0)) == _state(state)
+
+
 def test_a_part_of_the_run_that_comes_late_alerts_nobody(tmp_path: Path) -> None:
     with Desk(tmp_path) as desk:
         desk.writer.save_run("r")
