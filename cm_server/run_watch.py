@@ -90,19 +90,18 @@ class RunWatch:
     def _replay(self, report: SnapshotReport) -> None:
         layers = list(report.layers)
         past = self._reader.series(self._run)
-        arrivals: dict[int, float] = {}
+        arrivals: dict[int, tuple[float, str, int]] = {}
         for layer in (name for name in layers if watches(self._layers, name, layers[-1])):
             for kind, points in by_kind(past.get(layer, [])).items():
                 for point in points:
                     if point.step < report.step or (kind != _kind(report) and point.step == report.step):
                         self._watch(layer, kind).take(point.step, point.summary)
                         self._last_step[kind] = point.step
-                        arrivals[point.step] = point.committed_at
+                        arrivals[point.sequence] = (point.committed_at, "", point.step)
         gaps = self._reader.gaps(self._run)
         self._gap_time = gaps[-1].time if gaps else -math.inf
         lost = ((gap.time, gap.reason, -1) for gap in gaps)
-        came = ((when, "", step) for step, when in arrivals.items())
-        self._flow.recall(sorted(chain(lost, came)))
+        self._flow.recall(sorted(chain(lost, arrivals.values())))
 
     def _watch(self, layer: str, kind: str) -> LayerWatch:
         watch = self._watches.get((layer, kind))
