@@ -21,7 +21,7 @@ from cm_client.recorder import Plan, Recorder
 from cm_client.transport import MakeSpool, Transport
 
 LOG = logging.getLogger("cm_client")
-NAMES_PER_ROW = 50
+NAMES_PER_ROW = 25
 
 live: set[Monitor] = set()
 """Monitors at work: what `watch` adopts, a forked child forgets and the process's end finishes."""
@@ -342,6 +342,7 @@ def _transport_figures(transport: Transport) -> dict[str, Any]:
         "captures_dropped": box.captures_dropped,
         "captures_unacked": box.unacked_captures,
         "scalars_dropped": box.scalars_dropped + transport.rows_turned_away,
+        "scalars_acked": box.rows.done,
         "scalars_unacked": box.rows.unacked,
         "spool": str(transport.spool.directory) if transport.spool is not None else "",
         "bytes_sent": transport.bytes_sent,

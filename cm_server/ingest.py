@@ -34,7 +34,6 @@ from cm_client.protocol.messages import (
 )
 from cm_server import version
 from cm_server.capture_intake import CaptureIntake
-from cm_server.core.lineage import Epoch
 from cm_server.counter import Counter, Send
 from cm_server.detectors import Detector
 from cm_server.events import EventPublisher
@@ -42,6 +41,7 @@ from cm_server.figure_intake import FigureIntake, flat
 from cm_server.probe_intake import ProbeIntake
 from cm_server.requests import RequestDesk
 from cm_server.sessions import CREDIT, KINDS, MOST_SESSIONS, SILENT_SECONDS, Session
+from cm_server.stores.lineage import Epoch
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
 from cm_server.stream_intake import StreamIntake

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from cm_server.core.lineage import Epoch
 from cm_server.report import (
     Alert,
     ConceptMap,
@@ -27,6 +26,7 @@ from cm_server.report import (
 )
 from cm_server.stores import epochs, schema
 from cm_server.stores.errors import StoreError
+from cm_server.stores.lineage import Epoch
 from cm_server.stores.pictures import PictureReader
 from cm_server.stores.segments import ArraySpec, Extent, read_record, read_row
 
@@ -65,7 +65,7 @@ class StoreReader:
     def snapshots(self, run: str, after: int = 0) -> list[SnapshotInfo]:
         """The run's snapshots with a sequence number above ``after``, by step.
 
-        What a resumed process superseded (`core.lineage`) is in none of the reader's answers.
+        What a resumed process superseded (`stores.lineage`) is in none of the reader's answers.
         """
         table = schema.snapshots
         query = sa.select(table).where(table.c.run == run, table.c.sequence > after)
