@@ -204,6 +204,10 @@ class Monitor:
         """The server's alerts on this run so far, oldest first: one entry per change of state."""
         return self._transport.alerts if self._transport is not None else []
 
+    def __reduce__(self) -> tuple[type[Monitor], tuple[()]]:
+        # A copy (of what holds the monitor, saved or sent to another process) is not the run: it does nothing.
+        return Monitor, ()
+
     def __enter__(self) -> Monitor:
         return self
 

@@ -17,7 +17,9 @@ COMMANDS = {
     "up": "start server and dashboard together",
     "server": "start the server that training processes send to",
     "dashboard": "start the dashboard on a store",
+    "embed": "embed a data set's images once, for training towards diverse neurons",
     "runs": "list the runs in a store",
+    "alerts": "replay, list, acknowledge, silence and try out alerts",
     "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
     "probe": "build a labelled, broad probe set from Debian's packages",
@@ -77,6 +79,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.concepts", "ConceptFileError"),
         ("cm_server.commands.processes", "ProcessError"),
         ("cm_server.probes.packages", "ProbeBuildError"),
+        ("cm_server.image_sets", "ImageSetError"),
+        ("cm_server.embedding_folder", "EmbeddingFolderError"),
     ):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

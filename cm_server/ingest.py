@@ -32,12 +32,14 @@ from cm_client.protocol.messages import (
     SampleKeys,
     ScalarBatch,
     Unknown,
+    VocabularyRequest,
     Welcome,
 )
 from cm_server import version
 from cm_server.capture_intake import CaptureIntake
 from cm_server.counter import Counter, Send
 from cm_server.detectors import AnyDetector, LabelledDetector
+from cm_server.enquiries import vocabulary_answer
 from cm_server.events import EventPublisher
 from cm_server.figure_intake import FigureIntake, flat
 from cm_server.probe_intake import ProbeIntake
@@ -110,6 +112,9 @@ class Ingest:
         """Takes one message; whatever is in it, the server goes on."""
         try:
             envelope = decode(frames)
+            if isinstance(envelope.message, VocabularyRequest):
+                self._answer(identity, envelope)
+                return
             if not _is_run_id(envelope.run):
                 raise ProtocolError(f"run id {envelope.run[:64]!r}: give 1 to 64 letters, digits, dots, - or _")
         except ProtocolError as error:
@@ -135,6 +140,11 @@ class Ingest:
             self.malformed += 1
             return
         handler(session, envelope.message)
+
+    def _answer(self, identity: bytes, envelope: Envelope) -> None:
+        worker, send = self._counter.worker, self._counter.send
+        for message in vocabulary_answer(worker.vocabulary, worker.encoder, envelope.message.known):
+            send(identity, message, "", envelope.epoch)
 
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""

@@ -112,6 +112,7 @@ class WorkerSettings:
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
         placement: of the units among the words.
+        watched: words whose distance from the nearest units is followed.
     """
 
     encoder: Encoder
@@ -122,6 +123,7 @@ class WorkerSettings:
     temperature: float | None = None
     device: str | None = None
     placement: str = "barycentric"
+    watched: tuple[str, ...] = ()
 
 
 @dataclass
@@ -154,17 +156,28 @@ class AnalysisWorker:
         self._results: deque[Result] = deque()
         self._labelled = settings.detector if isinstance(settings.detector, LabelledDetector) else None
         self._vocabularies: dict[str, Vocabulary] = {}
+        self._laid_out: Vocabulary | None = None
         self._runs: dict[tuple[str, str], _Run] = {}
         self._unfit: dict[tuple[str, str], str] = {}
         self._stream: StreamAnalysis | None = None
         if not isinstance(settings.detector, LabelledDetector):
-            of_stream = settings.detector, cache, settings.tau, settings.temperature
+            of_stream = settings.detector, cache, settings.tau, settings.temperature, settings.watched
             self._stream = StreamAnalysis(settings.encoder, *of_stream)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
     def start(self) -> None:
         """Starts the thread."""
         self._thread.start()
+
+    @property
+    def encoder(self) -> Encoder:
+        """What embeds words and images."""
+        return self._settings.encoder
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words, None until they are laid out; made once and never changed."""
+        return self._laid_out
 
     def submit(self, job: Job) -> None:
         """Queues a job; the client's credit bounds how many captures wait."""
@@ -270,7 +283,9 @@ class AnalysisWorker:
             self._vocabularies[concepts.fingerprint] = build_vocabulary(
                 settings.encoder, concepts, settings.projection, self._cache, settings.placement
             )
-        return self._vocabularies[concepts.fingerprint]
+        found = self._vocabularies[concepts.fingerprint]
+        self._laid_out = self._laid_out or found
+        return found
 
     def _watch_progress(self, encoder: Encoder, run: str, what: str = "probe images") -> None:
         self._give(Activity(run, f"embedding {what}"))
@@ -287,7 +302,8 @@ class AnalysisWorker:
         for name, units in capture.layers:
             if name not in state.calibrations:
                 state.calibrations[name] = self._calibrate(job.run, name, units, state)
-        analysis = Analysis(state.context, state.vocabulary, state.calibrations, self._settings.tau)
+        settings = self._settings
+        analysis = Analysis(state.context, state.vocabulary, state.calibrations, settings.tau, settings.watched)
         report = analyse(job.run, capture, analysis, state.before(job), job.received_at, job.epoch)
         report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
         state.previous[job.epoch] = report

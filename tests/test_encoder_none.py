@@ -15,7 +15,7 @@ def _settings(*flags: str):
     values = resolve(
         server.OPTIONS, parser_for("x", "", server.OPTIONS).parse_args([*flags, "--device", "cpu"]), "server"
     )
-    return server._worker_settings(values)
+    return server._worker_settings(values, ())
 
 
 def test_every_word_has_a_direction_of_its_own() -> None:

@@ -3,8 +3,9 @@
 Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `ProbeLabels`, `ProbeClasses`, `CaptureStart`, `SampleKeys`,
 `SampleImages`, `CaptureChunk`, `ScalarBatch`, `Dropped`, `Heartbeat`, `Finish`, `Answer`. Server to client: `Welcome`,
 `ProbeAck`, `FinishAck`, `Refuse`, `Unknown`, `ImagesWanted`, `CaptureAck`, `ScalarAck`, `Pong`, `AlertNotice`,
-`Request`. Fields are plain values; a field typed `Array` travels as the message's raw frame; a field with a default may
-be missing on the wire (an older sender).
+`Request`. Outside of any run: `VocabularyRequest`, answered by `VocabularyStart` and `VocabularyChunk`, or `NotReady`.
+Fields are plain values; a field typed `Array` travels as the message's raw frame; a field with a default may be missing
+on the wire (an older sender).
 """
 
 from __future__ import annotations
@@ -295,6 +296,45 @@ class Answer:
     text: str
 
 
+@dataclass(frozen=True)
+class VocabularyRequest:
+    """Asks for the server's words and their embeddings; needs no run and no session (since 1.1).
+
+    ``known``: fingerprints of vocabularies that need not be sent. Answered by `VocabularyStart` (and chunks), or
+    `NotReady`.
+    """
+
+    known: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class VocabularyStart:
+    """Announces ``count`` words in a space of ``width`` dimensions; no chunk follows where the asker knows it (1.1)."""
+
+    fingerprint: str
+    encoder: str
+    encoder_fingerprint: str
+    count: int
+    width: int
+
+
+@dataclass(frozen=True)
+class VocabularyChunk:
+    """Words ``start`` … and their embeddings: float32 ``[n, width]``, rows of unit length (1.1)."""
+
+    fingerprint: str
+    start: int
+    words: list[str]
+    vectors: Array
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """What was asked for is still being made: ask again in a while; ``reason`` says what is going on (1.1)."""
+
+    reason: str
+
+
 MESSAGES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
@@ -323,5 +363,9 @@ MESSAGES: dict[str, type] = {
         AlertNotice,
         Request,
         Answer,
+        VocabularyRequest,
+        VocabularyStart,
+        VocabularyChunk,
+        NotReady,
     )
 }

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import logging
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cm_server.config import DEFAULT_EVENTS, DEFAULT_INGEST, Option, default_cache, default_store, parser_for, resolve
+from cm_server.config import (
+    DEFAULT_EVENTS,
+    DEFAULT_INGEST,
+    ConfigError,
+    Option,
+    default_cache,
+    default_store,
+    parser_for,
+    read_file,
+    resolve,
+)
+from cm_server.rules import RuleBook
+
+if TYPE_CHECKING:
+    from cm_server.detectors import AnyDetector
+    from cm_server.encoders import Encoder
 
 ANALYSIS = (
     Option(
@@ -42,11 +59,13 @@ PLACES = (
     Option("store", str, default_store(), "folder of runs", metavar="DIR"),
     Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
 )
+RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of the configuration", metavar="FILE")
 OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
     Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
     *ANALYSIS,
+    RULES,
     Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
@@ -56,15 +75,28 @@ def run(arguments: Sequence[str]) -> int:
     """Serves until SIGINT or SIGTERM."""
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
+    book = rule_book(flags, values)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
     logging.basicConfig(
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    serve(values)
+    serve(values, book)
     return 0
 
 
-def serve(values: Mapping[str, Any]) -> None:
+def rule_book(flags: argparse.Namespace, values: Mapping[str, Any]) -> RuleBook:
+    """The rules' settings: the file that ``--rules`` names, else the configuration's ``[alerts]``.
+
+    Raises:
+        ConfigError: something in them is wrong.
+    """
+    if values["rules"]:
+        return RuleBook.from_file(Path(values["rules"]))
+    file, content = read_file(flags)
+    return RuleBook(content.get("alerts"), f"{file}: [alerts]")
+
+
+def serve(values: Mapping[str, Any], book: RuleBook) -> None:
     """Builds the service from resolved options and runs it."""
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
@@ -77,7 +109,8 @@ def serve(values: Mapping[str, Any]) -> None:
             events=values["events"],
             store=Path(values["store"]),
             cache=Path(values["cache"]),
-            worker=_worker_settings(values),
+            worker=_worker_settings(values, book.watched_words()),
+            rules=book,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -88,10 +121,23 @@ def serve(values: Mapping[str, Any]) -> None:
         os._exit(0)  # everything is committed; unloading native libraries under a running thread aborts
 
 
-def _worker_settings(values: Mapping[str, Any]):
+def _encoder(detector: AnyDetector, values: Mapping[str, Any]) -> Encoder:
+    """The encoder asked for; for a detector that only needs words told apart, ``none`` where none can be had."""
+    from cm_server.detectors import LabelledDetector
+    from cm_server.encoders import EncoderError, make_encoder, make_text_encoder
+
+    words_only = isinstance(detector, LabelledDetector) and not detector.needs_encoder
+    encoder = (make_text_encoder if words_only else make_encoder)(values["encoder"], values["device"] or None)
+    if encoder.name == "none" and not words_only:
+        raise EncoderError(
+            f"encoder none knows no meaning, and detector {detector.name} needs it: give --encoder conse"
+        )
+    return encoder
+
+
+def _worker_settings(values: Mapping[str, Any], watched: tuple[str, ...]):
     from cm_server.concepts import load_concepts
     from cm_server.detectors import Given, LabelledDetector, make_detector
-    from cm_server.encoders import EncoderError, make_encoder, make_text_encoder
     from cm_server.projections import PLACEMENTS, PROJECTIONS, ProjectionError
     from cm_server.worker import WorkerSettings
 
@@ -101,21 +147,23 @@ def _worker_settings(values: Mapping[str, Any]):
         raise ProjectionError(f"placement {values['placement']!r} is unknown: choose one of {', '.join(PLACEMENTS)}")
     given = Given(values["broden"], values["captions"], values["captioner"], values["map_size"])
     detector = make_detector(values["detector"], given)
-    words_only = isinstance(detector, LabelledDetector) and not detector.needs_encoder
-    encoder = (make_text_encoder if words_only else make_encoder)(values["encoder"], values["device"] or None)
-    if encoder.name == "none" and not words_only:
-        raise EncoderError(
-            f"encoder none knows no meaning, and detector {detector.name} needs it: give --encoder conse"
-        )
+    own = detector.concepts(None) if isinstance(detector, LabelledDetector) else None
+    concepts = own or load_concepts(values["concepts"] or None)
+    for word in watched:
+        if word not in concepts.words:
+            close = difflib.get_close_matches(word, concepts.words, n=1)
+            cure = f"did you mean {close[0]!r}?" if close else "add it to the file given by --concepts"
+            raise ConfigError(f"[alerts] watches the word {word!r}, which is no concept: {cure}")
     return WorkerSettings(
-        encoder=encoder,
+        encoder=_encoder(detector, values),
         detector=detector,
-        concepts=load_concepts(values["concepts"] or None),
+        concepts=concepts,
         projection=values["projection"],
         placement=values["placement"],
         tau=values["tau"],
         temperature=values["temperature"] or None,
         device=values["device"] or None,
+        watched=watched,
     )
 
 
