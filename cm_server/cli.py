@@ -18,6 +18,7 @@ COMMANDS = {
     "server": "start the server that training processes send to",
     "dashboard": "start the dashboard on a store",
     "runs": "list the runs in a store",
+    "alerts": "replay, list, acknowledge, silence and try out alerts",
     "doctor": "check the installation and say how to fix what is wrong",
 }
 
