@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -45,6 +45,10 @@ class StoreWriter:
             segment.close()
         self._engine.dispose()
         self._lock.close()
+
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
+        """One transaction, for what has tables and a module of its own beside this one (`DeliveryWriter`)."""
+        return self._engine.begin()
 
     def save_run(self, run: str, **values: object) -> None:
         """Inserts the run, or changes the given columns of it."""
