@@ -73,6 +73,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.projections", "ProjectionError"),
         ("cm_server.concepts", "ConceptFileError"),
         ("cm_server.commands.processes", "ProcessError"),
+        ("cm_server.control", "ControlError"),
+        ("cm_server.notifiers.operations", "OperationError"),
     ):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

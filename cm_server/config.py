@@ -42,6 +42,7 @@ class Option:
         choices: allowed values, if they are few.
         minimum: smallest allowed number.
         metavar: what ``--help`` shows for the value.
+        in_file: whether it may stand in a TOML file; what vouches for the file may not.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Option:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     metavar: str | None = None
+    in_file: bool = True
 
     @property
     def flag(self) -> str:
@@ -149,9 +151,26 @@ def _value(option: Option, flags, environ, path, table, file) -> Any:
     if option.variable in environ:
         return option.convert(environ[option.variable], option.variable)
     for source in (table, file):
+        if option.name in source and not option.in_file:
+            raise ConfigError(
+                f"{path}: {option.name} cannot stand in a file: give {option.flag} or {option.variable}=1"
+            )
         if option.name in source:
             return option.convert(source[option.name], f"{path}: {option.name}")
     return option.default
+
+
+def read_file(flags: argparse.Namespace, environ: Mapping[str, str] | None = None) -> tuple[str, dict[str, Any]]:
+    """The TOML file that :func:`resolve` reads, for tables that are no command's options.
+
+    Returns:
+        Its name and what is in it; an empty dict where there is no file.
+
+    Raises:
+        ConfigError: the file named does not exist, or cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    return _read_file(getattr(flags, "config", None) or environ.get("CM_CONFIG"))
 
 
 def _read_file(named: str | None) -> tuple[str, dict[str, Any]]:

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cm_server.config import DEFAULT_EVENTS, DEFAULT_INGEST, Option, default_cache, default_store, parser_for, resolve
+from cm_server.config import (
+    DEFAULT_EVENTS,
+    DEFAULT_INGEST,
+    Option,
+    default_cache,
+    default_store,
+    parser_for,
+    read_file,
+    resolve,
+)
+from cm_server.notifiers.log import ALERT_LOGGER
+from cm_server.notifiers.redaction import guard
+from cm_server.notifiers.settings import NotifySettings, load
 
 ANALYSIS = (
     Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
@@ -27,12 +41,18 @@ PLACES = (
     Option("store", str, default_store(), "folder of runs", metavar="DIR"),
     Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
 )
+ALLOW_COMMANDS = Option(
+    "allow_commands", bool, False, "let [notify.command…] tables of the TOML file run programs", in_file=False
+)
+DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
 OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
     Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
     *ANALYSIS,
     Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
+    DELIVER,
+    ALLOW_COMMANDS,
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
 
@@ -41,15 +61,37 @@ def run(arguments: Sequence[str]) -> int:
     """Serves until SIGINT or SIGTERM."""
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
+    notify = notify_settings(flags, values)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
     logging.basicConfig(
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    serve(values)
+    _set_up_alert_output(notify)
+    serve(values, notify)
     return 0
 
 
-def serve(values: Mapping[str, Any]) -> None:
+def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> NotifySettings:
+    """The ``[notify]`` tables of the file that the flags, or the environment, name.
+
+    Raises:
+        ConfigError: something in them is wrong.
+    """
+    file, content = read_file(flags) if values["deliver"] else ("", {})
+    settings = load(file, content, allow_commands=values["allow_commands"])
+    return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings
+
+
+def _set_up_alert_output(notify: NotifySettings) -> None:
+    """No secret in a log line; and where alerts are shown in frames, not each of them once more as a line."""
+    handlers = logging.getLogger().handlers
+    guard(handlers, notify.redact)
+    if notify.terminal:
+        for handler in handlers:
+            handler.addFilter(lambda record: record.name != ALERT_LOGGER)
+
+
+def serve(values: Mapping[str, Any], notify: NotifySettings) -> None:
     """Builds the service from resolved options and runs it."""
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
@@ -63,6 +105,7 @@ def serve(values: Mapping[str, Any]) -> None:
             store=Path(values["store"]),
             cache=Path(values["cache"]),
             worker=_worker_settings(values),
+            notify=notify,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):

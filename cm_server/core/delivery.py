@@ -96,6 +96,10 @@ class Delivery:
         """Takes an alert's new state."""
         self._alerts[alert.id] = alert
 
+    def knows(self, alert: int) -> bool:
+        """Whether an alert is still remembered."""
+        return alert in self._alerts
+
     def mute(self, silences: Iterable[Silence], acknowledged: Iterable[int]) -> None:
         """Takes the silences and the ids of acknowledged alerts, all of them."""
         self._silences, self._acknowledged = tuple(silences), frozenset(acknowledged)
@@ -119,17 +123,15 @@ class Delivery:
         self._waiting = waiting
         return notices
 
-    def record(self, notice: Notice) -> dict[int, Told]:
-        """The notice is safely written down: its channel counts as told.
+    def told_by(self, notice: Notice) -> dict[int, Told]:
+        """What the notice's channel will have been told once it is written down, by alert id."""
+        return {item.alert.id: self._told(notice, item) for item in notice.items}
 
-        Returns:
-            What the channel has now been told, by alert id.
-        """
-        news = {item.alert.id: self._told_by(notice, item) for item in notice.items}
-        self.told |= {(notice.channel, alert): told for alert, told in news.items()}
+    def record(self, notice: Notice) -> None:
+        """The notice is safely written down: its channel counts as told."""
+        self.told |= {(notice.channel, alert): told for alert, told in self.told_by(notice).items()}
         self._note_sent(notice.channel, notice.run, notice.created)
         self._waiting.pop((notice.channel, notice.run), None)
-        return news
 
     def delivered(self, notice: Notice) -> None:
         """The notice has arrived."""
@@ -138,7 +140,7 @@ class Delivery:
             if item.status == FIRING and key in self.told:
                 self.told[key] = replace(self.told[key], delivered=True)
 
-    def _told_by(self, notice: Notice, item: Item) -> Told:
+    def _told(self, notice: Notice, item: Item) -> Told:
         before = self.told.get((notice.channel, item.alert.id))
         severity = max((item.previous or "info", item.alert.severity), key=lambda s: RANK.get(s, 0))
         return Told(item.status, severity, notice.created, before is not None and before.delivered)

@@ -61,6 +61,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._letters)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._letters
+
     @property
     def out(self) -> frozenset[str]:
         """Keys of the letters that are being tried at the moment."""
@@ -97,10 +100,6 @@ class Outbox:
                 held.add((channel, run))
         self._out |= {channel: letter.key for channel, letter in found.items()}
         return list(found.values())
-
-    def get(self, key: str) -> Letter | None:
-        """A waiting letter, by key."""
-        return self._letters.get(key)
 
 
 def arrived(letter: Letter) -> Letter:

@@ -25,7 +25,10 @@ class Channel(Protocol):
     and keeps no state between calls.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """``KIND.NAME``, as in the configuration."""
+        ...
 
     def send(self, notice: Notice, seconds: float) -> str:
         """Tries to deliver a notice.

@@ -99,11 +99,14 @@ class _Timed:
     """Ends a conversation at a time: smtplib's own limit holds for each line, and lines may drip."""
 
     sock: Any
-    deadline: float
     _timer: threading.Timer | None = None
 
+    def __init__(self, host: str, port: int, deadline: float, **more: Any) -> None:
+        self._deadline = deadline  # first: the constructors below already talk
+        super().__init__(host, port, timeout=max(0.01, deadline - time.monotonic()), **more)  # type: ignore[call-arg]
+
     def connect(self, host: str = "localhost", port: int = 0, source_address: Any = None) -> tuple[int, bytes]:
-        self._timer = threading.Timer(max(0.0, self.deadline - time.monotonic()), self._hang_up)
+        self._timer = threading.Timer(max(0.0, self._deadline - time.monotonic()), self._hang_up)
         self._timer.daemon = True
         self._timer.start()
         try:
@@ -131,9 +134,7 @@ class _Secured(_Timed, smtplib.SMTP_SSL):
 
 
 def _connected(host: str, port: int, deadline: float, context: ssl.SSLContext | None) -> smtplib.SMTP:
-    kind, more = (_Plain, {}) if context is None else (_Secured, {"context": context})
-    timed = type(kind.__name__, (kind,), {"deadline": deadline})  # its constructor already talks
-    return timed(host, port, timeout=max(0.01, deadline - time.monotonic()), **more)
+    return _Plain(host, port, deadline) if context is None else _Secured(host, port, deadline, context=context)
 
 
 def _line(text: str) -> str:

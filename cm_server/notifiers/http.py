@@ -59,13 +59,9 @@ def post(endpoint: Endpoint, body: bytes, seconds: float, headers: Mapping[str, 
     deadline = time.monotonic() + seconds
     backend = GuardedBackend(endpoint.allow_private, deadline, endpoint.resolve)
     where = place(endpoint.url.reveal())
-    sent: dict[str | bytes, str | bytes] = {
-        "Content-Type": "application/json",
-        "User-Agent": f"concept-monitor/{VERSION}",
-        "Connection": "close",
-    }
-    sent |= headers
-    sent |= {name: value.reveal() for name, value in endpoint.headers.items()}
+    sent = [("Content-Type", "application/json"), ("User-Agent", f"concept-monitor/{VERSION}")]
+    sent += [("Connection", "close"), *headers.items()]
+    sent += [(name, value.reveal()) for name, value in endpoint.headers.items()]
     try:
         with httpcore.ConnectionPool(ssl_context=_tls(endpoint), network_backend=backend) as pool:
             request = pool.stream("POST", endpoint.url.reveal(), headers=sent, content=body)

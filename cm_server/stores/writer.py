@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import schema
-from cm_server.stores.errors import StoreError
+from cm_server.stores.errors import StoreError, StoreInUseError
 from cm_server.stores.segments import SegmentWriter
 
 
@@ -188,7 +188,7 @@ def _locked(directory: Path) -> BinaryIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise StoreError(
+        raise StoreInUseError(
             f"the store {directory} is in use by another server: stop that one, or choose another folder with --store"
         ) from None
     return lock
