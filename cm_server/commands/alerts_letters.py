@@ -16,9 +16,8 @@ from cm_server.notifiers.message import subject
 from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.reader import StoreReader
 
-_JSON = Option("json", bool, False, "print JSON")
-_LIST = (PLACES[0], _JSON)
-_REPLAY = (PLACES[0], Option("all", bool, False, "all of them"), _JSON)
+_PROGRAM = "concept-monitor alerts dead-letters"
+OPTIONS = (PLACES[0], Option("json", bool, False, "print JSON"))
 _USAGE = """usage: concept-monitor alerts dead-letters list|replay [options]
 
   list           notifications that were given up, and why
@@ -45,8 +44,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _list(arguments: list[str]) -> int:
     description = "Notifications that were given up, oldest first."
-    flags = parser_for("concept-monitor alerts dead-letters list", description, _LIST).parse_args(arguments)
-    values = resolve(_LIST, flags, "alerts")
+    flags = parser_for(f"{_PROGRAM} list", description, OPTIONS).parse_args(arguments)
+    values = resolve(OPTIONS, flags, _PROGRAM)
     reader = StoreReader(Path(values["store"]))
     rows = [_row(letter) for letter in DeliveryReader(reader.connection).letters(DEAD)]
     reader.close()
@@ -60,11 +59,12 @@ def _list(arguments: list[str]) -> int:
 
 
 def _replay(arguments: list[str]) -> int:
-    parser = parser_for("concept-monitor alerts dead-letters replay", "Tries dead letters again.", _REPLAY)
+    parser = parser_for(f"{_PROGRAM} replay", "Tries dead letters again.", OPTIONS)
     parser.add_argument("ids", metavar="ID", nargs="*", help="as `list` shows it")
+    parser.add_argument("--all", action="store_true", help="all of them")
     flags = parser.parse_args(arguments)
-    values = resolve(_REPLAY, flags, "alerts")
-    if bool(flags.ids) == values["all"]:
+    values = resolve(OPTIONS, flags, _PROGRAM)
+    if bool(flags.ids) == flags.all:
         raise ConfigError("say which: one or more ids, as dead-letters list shows them, or --all")
     done = carry_out(Path(values["store"]), {"do": "replay", "keys": flags.ids or None})
     if values["json"]:

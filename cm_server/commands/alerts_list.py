@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import time
@@ -20,11 +21,9 @@ from cm_server.stores.finite import finite
 from cm_server.stores.reader import StoreReader
 
 STATES = ("any", "open", "pending", "firing", "recovering", "resolved", "ended")
+_PROGRAM = "concept-monitor alerts list"
 OPTIONS = (
     PLACES[0],
-    Option("run", str, "", "only this run", metavar="RUN"),
-    Option("state", str, "any", "only these; open: firing or recovering", choices=STATES),
-    Option("minimum", str, "info", "lowest severity", choices=tuple(RANK)),
     Option("json", bool, False, "print JSON instead of a table"),
 )
 
@@ -32,13 +31,17 @@ OPTIONS = (
 def run(arguments: Sequence[str]) -> int:
     """Lists alerts, newest first."""
     description = "Lists the alerts in a store, newest first, with what became of them."
-    flags = parser_for("concept-monitor alerts list", description, OPTIONS).parse_args(list(arguments))
-    values = resolve(OPTIONS, flags, "alerts")
+    parser = parser_for(_PROGRAM, description, OPTIONS)
+    parser.add_argument("--run", metavar="RUN", help="only this run")
+    parser.add_argument("--state", choices=STATES, default="any", help="only these; open: firing or recovering")
+    parser.add_argument("--minimum", choices=tuple(RANK), default="info", help="lowest severity")
+    flags = parser.parse_args(list(arguments))
+    values = resolve(OPTIONS, flags, _PROGRAM)
     reader = StoreReader(Path(values["store"]))
     delivery = DeliveryReader(reader.connection)
     now = time.time()
     acks, silences = delivery.acknowledgements(), delivery.silences(now)
-    wanted = [alert for alert in reader.alerts(values["run"] or None) if _is_wanted(alert, values)]
+    wanted = [alert for alert in reader.alerts(flags.run) if _is_wanted(alert, flags)]
     rows = [_row(alert, acks.get(alert.id), silences, now) for alert in wanted]
     reader.close()
     if values["json"]:
@@ -48,10 +51,10 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _is_wanted(alert: Alert, values: dict[str, Any]) -> bool:
-    if RANK.get(alert.severity, 0) < RANK[values["minimum"]]:
+def _is_wanted(alert: Alert, flags: argparse.Namespace) -> bool:
+    if RANK.get(alert.severity, 0) < RANK[flags.minimum]:
         return False
-    return values["state"] in ("any", alert.state) or (values["state"] == "open" and alert.state in OPEN_STATES)
+    return flags.state in ("any", alert.state) or (flags.state == "open" and alert.state in OPEN_STATES)
 
 
 def _row(alert: Alert, ack: Acknowledgement | None, silences: Sequence[Silence], now: float) -> dict[str, Any]:

@@ -18,17 +18,8 @@ from cm_server.notices import MATCHED, Silence
 from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.reader import StoreReader
 
-_JSON = Option("json", bool, False, "print JSON")
-_MATCHERS = tuple(Option(name, str, "", f"only this {name}; * and ? stand for others", metavar="X") for name in MATCHED)
-_ADD = (
-    PLACES[0],
-    *_MATCHERS,
-    Option("for", str, "2h", "how long, for example 30m, 2h, 1d", metavar="TIME"),
-    Option("note", str, "", "why", metavar="TEXT"),
-    Option("author", str, "", "who wants it; default: you", metavar="NAME"),
-    _JSON,
-)
-_PLAIN = (PLACES[0], _JSON)
+_PROGRAM = "concept-monitor alerts silence"
+OPTIONS = (PLACES[0], Option("json", bool, False, "print JSON"))
 _USAGE = """usage: concept-monitor alerts silence add|list|remove [options]
 
   add     keep matching alerts from being sent for a while: --run, --rule, --layer, --severity, --for 2h
@@ -56,17 +47,23 @@ def run(arguments: Sequence[str]) -> int:
 
 def _add(arguments: list[str]) -> int:
     description = "Keeps alerts that match everything given from being sent for a while."
-    flags = parser_for("concept-monitor alerts silence add", description, _ADD).parse_args(arguments)
-    values = resolve(_ADD, flags, "alerts")
-    matchers = {name: values[name] for name in MATCHED if values[name]}
+    parser = parser_for(f"{_PROGRAM} add", description, OPTIONS)
+    for name in MATCHED:
+        parser.add_argument(f"--{name}", metavar=name.upper(), help=f"only this {name}; * and ? stand for anything")
+    parser.add_argument("--for", dest="seconds", metavar="TIME", default="2h", help="30m, 2h (the default), 1d …")
+    parser.add_argument("--note", metavar="TEXT", default="", help="why")
+    parser.add_argument("--author", metavar="NAME", default=user(), help="who wants it; default: you")
+    flags = parser.parse_args(arguments)
+    values = resolve(OPTIONS, flags, _PROGRAM)
+    matchers = {name: getattr(flags, name) for name in MATCHED if getattr(flags, name)}
     if not matchers:
         raise ConfigError(f"nothing to silence: give one or more of {', '.join('--' + name for name in MATCHED)}")
     try:
-        seconds = seconds_of(values["for"])
+        seconds = seconds_of(flags.seconds)
     except ValueError as error:
         raise ConfigError(f"--for is {error}") from None
     command = {"do": "silence", "id": uuid.uuid4().hex[:8], "matchers": matchers, "seconds": seconds}
-    command |= {"author": values["author"] or user(), "note": values["note"]}
+    command |= {"author": flags.author, "note": flags.note}
     done = carry_out(Path(values["store"]), command)
     if values["json"]:
         print(json.dumps(done, indent=2))
@@ -76,8 +73,8 @@ def _add(arguments: list[str]) -> int:
 
 
 def _list(arguments: list[str]) -> int:
-    flags = parser_for("concept-monitor alerts silence list", "Silences in force.", _PLAIN).parse_args(arguments)
-    values = resolve(_PLAIN, flags, "alerts")
+    flags = parser_for(f"{_PROGRAM} list", "Silences in force.", OPTIONS).parse_args(arguments)
+    values = resolve(OPTIONS, flags, _PROGRAM)
     reader = StoreReader(Path(values["store"]))
     silences = DeliveryReader(reader.connection).silences(time.time())
     reader.close()
@@ -91,10 +88,10 @@ def _list(arguments: list[str]) -> int:
 
 
 def _remove(arguments: list[str]) -> int:
-    parser = parser_for("concept-monitor alerts silence remove", "Ends a silence.", _PLAIN)
+    parser = parser_for(f"{_PROGRAM} remove", "Ends a silence.", OPTIONS)
     parser.add_argument("id", metavar="ID", help="as `silence list` shows it")
     flags = parser.parse_args(arguments)
-    values = resolve(_PLAIN, flags, "alerts")
+    values = resolve(OPTIONS, flags, _PROGRAM)
     done = carry_out(Path(values["store"]), {"do": "unsilence", "id": flags.id})
     print(json.dumps(done, indent=2) if values["json"] else f"silence {done['id']} is over")
     return 0

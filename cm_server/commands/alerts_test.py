@@ -15,16 +15,17 @@ from cm_server.notifiers.base import Channel, DeliveryError
 from cm_server.notifiers.settings import NotifySettings, load
 from cm_server.report import Alert
 
+_PROGRAM = "concept-monitor alerts test"
 OPTIONS = (ALLOW_COMMANDS, Option("json", bool, False, "print JSON"))
 _DESCRIPTION = "Sends a test alert through the channels of the TOML file, once, and prints what each of them said."
 
 
 def run(arguments: Sequence[str]) -> int:
     """Tries out one channel or all; exit code 1 if one of them failed."""
-    parser = parser_for("concept-monitor alerts test", _DESCRIPTION, OPTIONS)
+    parser = parser_for(_PROGRAM, _DESCRIPTION, OPTIONS)
     parser.add_argument("channel", metavar="CHANNEL", nargs="?", help="KIND.NAME, as in the file; default: all")
     flags = parser.parse_args(list(arguments))
-    values = resolve(OPTIONS, flags, "alerts")
+    values = resolve(OPTIONS, flags, _PROGRAM)
     file, content = read_file(flags)
     settings = load(file, content, allow_commands=values["allow_commands"])
     results = [_try(channel, settings) for channel in _wanted(settings, flags.channel, file)]
