@@ -18,7 +18,6 @@ from cm_server.core import diversity, embedding, ranking, significance
 from cm_server.core.assembly import Capture
 from cm_server.core.similarity import live_units
 from cm_server.index import nearest_units
-from cm_server.projections import place_units
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES, LayerArrays, LayerReport, LayerSummary, SnapshotReport
 from cm_server.vocabulary import Vocabulary
 
@@ -167,13 +166,12 @@ def _arrays(
     rows = live.cpu().numpy()
     concepts, similarities = ranking.top_concepts(found.similarity, TOP_CONCEPTS)
     samples, strengths = ranking.top_samples(activations[:, live], TOP_SAMPLES)
-    places = torch.from_numpy(analysis.vocabulary.layout.positions)
     filled = {
         "concepts": concepts,
         "similarities": similarities,
         "margin": similarities[:, 0] - found.tau_null,
         "embeddings": found.embeddings,
-        "positions": place_units(found.similarity, places, calibration.map_temperature),
+        "positions": analysis.vocabulary.place(found.similarity, calibration.map_temperature),
         "samples": samples,
         "activations": strengths,
     }

@@ -104,6 +104,7 @@ class WorkerSettings:
         tau: the user's lowest similarity for *interpretable*.
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
+        placement: of the units among the words.
     """
 
     encoder: Encoder
@@ -113,6 +114,7 @@ class WorkerSettings:
     tau: float = 0.0
     temperature: float | None = None
     device: str | None = None
+    placement: str = "barycentric"
 
 
 @dataclass
@@ -211,7 +213,9 @@ class AnalysisWorker:
     def _words(self) -> Vocabulary:
         if self._vocabulary is None:
             settings = self._settings
-            self._vocabulary = build_vocabulary(settings.encoder, settings.concepts, settings.projection, self._cache)
+            self._vocabulary = build_vocabulary(
+                settings.encoder, settings.concepts, settings.projection, self._cache, settings.placement
+            )
         return self._vocabulary
 
     def _watch_progress(self, encoder: Encoder, run: str) -> None:
