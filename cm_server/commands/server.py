@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cm_server.config import (
     DEFAULT_EVENTS,
@@ -24,7 +24,9 @@ from cm_server.config import (
 )
 from cm_server.notifiers.log import ALERT_LOGGER
 from cm_server.notifiers.redaction import guard
-from cm_server.notifiers.settings import NotifySettings, load
+
+if TYPE_CHECKING:
+    from cm_server.notifiers.settings import NotifySettings
 
 ANALYSIS = (
     Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
@@ -78,6 +80,8 @@ def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> Not
     Raises:
         ConfigError: something in them is wrong.
     """
+    from cm_server.notifiers.settings import load  # not for `runs` and `doctor`, which need none of its packages
+
     file, content = read_file(flags) if values["deliver"] else ("", {})
     settings = load(file, content, allow_commands=values["allow_commands"])
     return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings

@@ -80,6 +80,11 @@ class Dispatcher:
         self._look_at = self._paused_until = -1e18
         self._delivery, self._outbox = self._read_back()
 
+    @property
+    def busy(self) -> bool:
+        """Whether any attempt is going on, or its outcome is not written down yet."""
+        return bool(self._outbox.out)
+
     def notify(self, alert: Alert) -> None:
         """Takes an alert's new state; nothing is sent before the next `tick`."""
         self._delivery.change(alert)
@@ -119,7 +124,7 @@ class Dispatcher:
         """Tells what has not been told yet, and waits a little for what is on its way."""
         deadline = time.monotonic() + seconds
         self.tick(hurry=True)
-        while self._outbox.out and (left := deadline - time.monotonic()) > 0:
+        while self.busy and (left := deadline - time.monotonic()) > 0:
             try:
                 self._unsaved.append(self._results.get(timeout=left))
             except queue.Empty:
