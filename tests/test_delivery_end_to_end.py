@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "server"))
 from receivers import ALERT, free_port, receiving, status
 
+from cm_server.cli import main
 from cm_server.commands.processes import Child, start_server
 from cm_server.notices import DEAD, DELIVERED, QUEUED
 from cm_server.stores.delivery_reader import DeliveryReader
@@ -70,13 +70,6 @@ def _start(folder: Path, children: list[Child]) -> Child:
     return child
 
 
-def _alerts(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "cm_server.cli", "alerts", *arguments, "--store", str(folder / "store")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
 def _await_letters(delivery: DeliveryReader, **wanted: str) -> None:
     deadline = time.monotonic() + 60
     states: dict[str, str] = {}
@@ -88,8 +81,15 @@ def _await_letters(delivery: DeliveryReader, **wanted: str) -> None:
 
 
 def test_told_once_by_a_server_that_is_killed_and_no_secret_is_written_anywhere(
-    tmp_path: Path, children: list[Child], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, children: list[Child], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def alerts(*arguments: str) -> str:
+        assert main(["alerts", *arguments, "--store", str(tmp_path / "store")]) == 0
+        out = capsys.readouterr()
+        return out.out + out.err
+
     writer = StoreWriter(tmp_path / "store")
     writer.save_run("r1", state="running")
     now = time.time()
@@ -110,13 +110,13 @@ def test_told_once_by_a_server_that_is_killed_and_no_secret_is_written_anywhere(
         first = _start(tmp_path, children)
         delivery = DeliveryReader(StoreReader(tmp_path / "store").connection)
         _await_letters(delivery, good=DELIVERED, bad=DEAD, me=QUEUED)
-        printed = _alerts(tmp_path, "ack", "1", "--note", "seen", "--author", "me")
+        printed = alerts("ack", "1", "--note", "seen", "--author", "me")
         assert delivery.acknowledgements()[1].note == "seen"
         os.kill(first.process.pid, signal.SIGKILL)
         first.process.wait()
         _start(tmp_path, children)
-        made = json.loads(_alerts(tmp_path, "silence", "add", "--run", "r1", "--for", "1h", "--json"))
-        printed += _alerts(tmp_path, "list", "--json") + _alerts(tmp_path, "dead-letters", "list", "--json")
+        made = json.loads(alerts("silence", "add", "--run", "r1", "--for", "1h", "--json"))
+        printed += alerts("list", "--json") + alerts("dead-letters", "list", "--json")
         assert "answered 403: *** Bearer ***" in printed
         assert [silence.id for silence in delivery.silences(now)] == [made["id"]]
         assert len(good.got) == len(bad.got) == 1
