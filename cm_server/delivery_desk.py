@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -60,8 +59,9 @@ class DeliveryDesk:
         return info is not None and info.state in LIVE_STATES
 
     def _carry_out(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        answer = operations.apply(self._tables, command, time.time())
+        now = self._dispatcher.now()
+        answer = operations.apply(self._tables, command, now)
         self._dispatcher.refresh()
-        for run in {alert.run for alert in self._tables.current_alerts(time.time())}:
+        for run in {alert.run for alert in self._tables.current_alerts(now)}:
             self._on_change(run)
         return answer

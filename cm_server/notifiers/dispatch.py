@@ -80,6 +80,10 @@ class Dispatcher:
         self._look_at = self._paused_until = -1e18
         self._delivery, self._outbox = self._read_back()
 
+    def now(self) -> float:
+        """Seconds since 1970 by the clock that never goes back."""
+        return self._clock()
+
     @property
     def busy(self) -> bool:
         """Whether any attempt is going on, or its outcome is not written down yet."""
@@ -87,7 +91,7 @@ class Dispatcher:
 
     def notify(self, alert: Alert) -> None:
         """Takes an alert's new state; nothing is sent before the next `tick`."""
-        self._delivery.change(alert)
+        self._delivery.change(replace(alert, updated=max(alert.updated, self.now())))
 
     def tick(self, *, hurry: bool = False) -> None:
         """Writes down outcomes and what is to be told now, and hands out what may be tried; never waits.

@@ -193,6 +193,8 @@ def _endpoint(table: Table, context: _Context, path: str = "") -> Endpoint:
     whole = url.reveal().rstrip("/") + path if path else url.reveal()
     context.redact.add_url(url.reveal())
     token = _kept(table.secret("token", required=False), context)
+    if not token.reveal().isascii():
+        raise table.error("token", "has letters that are not ASCII, which no header can carry")
     headers = {"Authorization": Secret(f"Bearer {token.reveal()}")} if token else {}
     return Endpoint(Secret(whole), allow_private, _ca_file(table), headers)
 

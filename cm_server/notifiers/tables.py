@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class Table:
             return self._default(key, default)
         values = self._values[key]
         if not (isinstance(values, list) and values and all(isinstance(v, str) and v for v in values)):
-            raise self.error(key, f'{values!r} is not a list of texts: give for example ["*"]')
+            raise self.error(key, 'is not a list of texts: give for example ["*"]')
         return tuple(values)
 
     def secret(self, key: str, *, required: bool, inline: bool = False) -> Secret:
@@ -125,7 +126,10 @@ class Table:
                 raise ConfigError(f"{self.origin} unknown key {key!r}: {cure}")
 
     def _fetched(self, way: str, source: str) -> str:
+        # Whoever writes the secret itself here, by mistake, must not find it in an error.
         if way.endswith("_env"):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", source):
+                raise self.error(way, "is not the name of an environment variable")
             if not self._environ.get(source):
                 raise self.error(way, f"the environment has no variable {source!r}: export it before the server starts")
             return self._environ[source].strip()
@@ -133,7 +137,7 @@ class Table:
             return Path(source).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not text"
-            raise self.error(way, f"{source!r} cannot be read ({reason})") from None
+            raise self.error(way, f"the file it names cannot be read ({reason})") from None
 
     def _plain(self, key: str, kind: type) -> Any:
         value = self._values[key]

@@ -64,7 +64,7 @@ def test_a_firing_alert_is_repeated_while_its_run_lives_and_nobody_has_seen_it()
     desk = Desk()
     desk.at(0, alert())
     first = desk.at(10)
-    assert desk.at(1010 - 1) == []
+    assert [desk.at(t) for t in (600, 620, 1009)] == [[], [], []]
     desk.at(1010)
     assert desk.at(1020) == first, "after `repeat`, and the wait for others"
     desk.delivery.mute([], [1])
@@ -84,6 +84,11 @@ def test_worse_is_told_also_where_it_was_acknowledged_and_better_is_not() -> Non
     assert desk.mail[-1].items[0].previous == "warning"
     desk.at(200, alert(severity="warning"))
     assert desk.at(220) == []
+    desk.delivery.mute([], [])
+    desk.at(1100)
+    assert len(desk.at(1120)) == 1, "repeated, as a warning now"
+    desk.at(1300, alert(severity="error"))
+    assert desk.at(1320) == [], "an error they have been told of"
 
 
 def test_a_resolution_follows_a_firing_that_arrived_and_only_that() -> None:
@@ -96,6 +101,26 @@ def test_a_resolution_follows_a_firing_that_arrived_and_only_that() -> None:
     desk.at(230)
     assert desk.at(240) == [("chat", "ConceptStall", "resolved")]
     assert desk.at(900) == []
+
+
+def test_a_repetition_that_does_not_arrive_takes_nothing_back() -> None:
+    desk = Desk()
+    desk.at(0, alert())
+    desk.at(10)
+    desk.at(1010)
+    assert len(desk.at(1020, arrives=False)) == 1
+    desk.at(1200, alert(state="resolved"))
+    assert desk.at(1220) == [("chat", "ConceptStall", "resolved")]
+
+
+def test_an_alert_that_fires_again_after_its_end_was_told_is_told_again() -> None:
+    desk = Desk((Route("list", tells_ended=True),))
+    desk.at(0, alert())
+    desk.at(10)
+    desk.at(200, alert(state="ended"))
+    assert desk.at(220) == [("list", "ConceptStall", "resolved")]
+    desk.at(400, alert(state="firing"))
+    assert desk.at(420) == [("list", "ConceptStall", "firing")], "a resumed run goes on where it was"
 
 
 def test_what_is_over_before_it_was_told_is_no_news_but_the_end_of_a_run_is_none_either() -> None:
@@ -172,7 +197,8 @@ def test_on_the_way_out_nothing_waits() -> None:
 RULES = ("ConceptStall", "DeadLayer", "NoData")
 operations = st.lists(
     st.one_of(
-        st.tuples(st.just("wait"), st.sampled_from([1.0, 11.0, 120.0, 1100.0])),
+        st.tuples(st.just("wait"), st.sampled_from([1.0, 11.0, 120.0])),
+        st.tuples(st.just("wait"), st.sampled_from([11.0, 490.0, 1100.0])),
         st.tuples(st.just("change"), st.integers(0, 5), st.sampled_from(["warning", "error", "info"]),
                   st.sampled_from(["firing", "firing", "recovering", "resolved", "ended"])),
         st.tuples(st.just("silence"), st.sampled_from(RULES), st.sampled_from([50.0, 2000.0])),

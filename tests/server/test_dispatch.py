@@ -231,6 +231,16 @@ def test_a_clock_that_was_ahead_holds_nothing_back(tmp_path: Path) -> None:
         assert len(box.heard()) == 2, "repeated after `repeat`, counted from when this server began"
 
 
+def test_a_clock_that_is_set_back_forgets_nothing(tmp_path: Path) -> None:
+    box = Mailbox()
+    with Server(tmp_path, box) as server:
+        stall = server.set(STALL)
+        server.at(0).at(11)
+        server.set(replace(stall, state="resolved", updated=T0 - 40 * 86_400))
+        server.at(200).at(220)
+        assert box.heard()[1:] == [("ConceptStall", "resolved")]
+
+
 def test_a_full_queue_gives_the_oldest_up_and_says_so(tmp_path: Path) -> None:
     box = Mailbox()
     box.failure = DeliveryError("down", retry_after=500)

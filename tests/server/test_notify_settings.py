@@ -94,7 +94,10 @@ def test_commands_run_only_where_somebody_beside_the_file_says_so() -> None:
         ("[notify.terminal]\nenabled = 'yes'", r"\[notify.terminal\] enabled: is not true or false"),
         ("[notify.slack.t]\n", r"\[notify.slack.t\] url: is missing: give url_env or url_file or url"),
         ("[notify.slack.t]\nurl_env = 'NO'", "has no variable 'NO'"),
-        ("[notify.slack.t]\nurl_file = '/no/file'", "'/no/file' cannot be read"),
+        ("[notify.slack.t]\nurl_file = '/no/file'", "the file it names cannot be read"),
+        (f"[notify.slack.t]\nurl_env = '{SLACK}'", "is not the name of an environment variable"),
+        (f"[notify.slack.t]\nurl_file = '{SLACK}'", "the file it names cannot be read"),
+        ("[notify.slack.t]\nurl_env = 'S'\ntoken_env = 'T'", "not ASCII, which no header can carry"),
         ("[notify.slack.t]\nurl_env = 'S'\nurl = 'x'", "url_env: stands beside url"),
         ("[notify.slack.t]\nurl_env = 'S'\nminimum = 'info'", "choose one of warning, error"),
         ("[notify.slack.t]\nurl_env = 'S'\nruns = []", "is not a list of texts"),
@@ -121,7 +124,7 @@ def test_commands_run_only_where_somebody_beside_the_file_says_so() -> None:
 )  # fmt: skip
 def test_a_wrong_file_names_table_and_key_and_no_secret(text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
-        read(text, allow_commands=True, S=SLACK)
+        read(text, allow_commands=True, S=SLACK, T="schlüssel")
     assert str(caught.value).startswith("cm.toml: [notify")
     assert "abcdefgh" not in str(caught.value)
     assert "u:p" not in str(caught.value)
