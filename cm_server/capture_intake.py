@@ -7,6 +7,7 @@ import time
 from cm_client.protocol.messages import CaptureAck, CaptureChunk, CaptureStart
 from cm_server.core.assembly import AssemblyError
 from cm_server.counter import Counter
+from cm_server.report import SnapshotReport
 from cm_server.sessions import Session
 from cm_server.worker import CaptureJob
 
@@ -48,4 +49,18 @@ class CaptureIntake:
         if layers != session.layers:
             self._counter.writer.save_layers(session.run, layers)
             session.layers = layers
-        self._counter.worker.submit(CaptureJob(session.run, session.epoch, capture, time.time()))
+        before = None if session.begun else self._before(session, capture.step)
+        session.begun = True
+        self._counter.worker.submit(CaptureJob(session.run, session.epoch, capture, time.time(), before))
+
+    def _before(self, session: Session, step: int) -> SnapshotReport | None:
+        """The stored report that a session's first one is measured against: the last before it, on the same images."""
+        reader, layers = self._counter.reader, {}
+        for layer, _ in reader.layers(session.run):
+            found = reader.report(session.run, layer, step - 1)
+            if found is not None and found[0].probe_fingerprint == session.probe_fingerprint:
+                info, layers[layer] = found
+        if not layers:
+            return None
+        fields = (info.run, info.capture, info.step, info.captured_at, info.received_at)
+        return SnapshotReport(*fields, layers, epoch=info.epoch, probe_fingerprint=info.probe_fingerprint)

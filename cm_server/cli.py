@@ -19,6 +19,7 @@ COMMANDS = {
     "dashboard": "start the dashboard on a store",
     "runs": "list the runs in a store",
     "alerts": "replay, list, acknowledge, silence and try out alerts",
+    "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
     "doctor": "check the installation and say how to fix what is wrong",
 }

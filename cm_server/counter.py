@@ -57,6 +57,6 @@ class Counter:
     def lose(self, session: Session, capture: int, step: int, reason: str) -> None:
         """A capture will never be a snapshot: a gap in the store, and the client may forget it."""
         logger.warning("run %s: capture at step %d is lost: %s", session.run, step, reason)
-        self.writer.add_gap(session.run, max(step, 0), reason)
+        self.writer.add_gap(session.run, max(step, 0), reason, session.epoch, capture)
         self.reply(session, CaptureAck(capture, reason[:200]))
         self.publisher.publish("gap", session.run, step)

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from cm_client.protocol.messages import Dropped, Heartbeat, Pong, ScalarAck, ScalarBatch
+from cm_client.protocol.messages import CaptureAck, Dropped, Heartbeat, Pong, ScalarAck, ScalarBatch, Unknown
 from cm_server.counter import Counter
 from cm_server.sessions import Session
+
+MOST_UNACKED = 64
 
 
 class FigureIntake:
@@ -28,16 +30,39 @@ class FigureIntake:
             self._counter.publisher.publish("scalars", session.run, session.step)
 
     def dropped(self, session: Session, message: Dropped) -> None:
-        """Captures that will never come."""
-        for row in message.rows:
-            if len(row) == 2 and type(row[0]) is int and isinstance(row[1], str):
-                self._counter.writer.add_gap(session.run, row[0], row[1][:200])
+        """Captures that will never come; a client of version 1.0 does not say which, and wants no answer."""
+        numbers = message.captures if len(message.captures) == len(message.rows) else [None] * len(message.rows)
+        for row, number in zip(message.rows, numbers, strict=True):
+            if len(row) == 2 and type(row[0]) is int and isinstance(row[1], str) and type(number) in (int, type(None)):
+                self._gap(session, row[0], row[1][:200], number)
         self._counter.publisher.publish("gap", session.run)
+
+    def _gap(self, session: Session, step: int, reason: str, number: int | None) -> None:
+        writer = self._counter.writer
+        if number is None:
+            writer.add_gap(session.run, max(step, 0), reason, session.epoch)
+            return
+        session.captures.pop(number, None)
+        if not writer.has_capture(session.run, session.epoch, number):
+            writer.add_gap(session.run, max(step, 0), reason, session.epoch, number)
+        self._counter.reply(session, CaptureAck(number, "dropped"))
 
     def heartbeat(self, session: Session, heartbeat: Heartbeat) -> None:
         """The client is alive."""
-        self._counter.writer.save_run(session.run, stats=flat(heartbeat.stats))
+        if heartbeat.stats and session.leads:
+            self._counter.writer.save_run(session.run, stats=flat(heartbeat.stats))
         self._counter.reply(session, Pong())
+        self._ack_again(session, heartbeat.unacked)
+
+    def _ack_again(self, session: Session, numbers: list[Any]) -> None:
+        """Acks may get lost, and so may captures where a connection broke and neither side noticed."""
+        for number in numbers[:MOST_UNACKED]:
+            if number in session.pending or type(number) is not int:
+                continue
+            if not self._counter.writer.has_capture(session.run, session.epoch, number):
+                self._counter.reply(session, Unknown())
+                return
+            self._counter.reply(session, CaptureAck(number, "duplicate"))
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:

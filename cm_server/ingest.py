@@ -17,6 +17,7 @@ from cm_client.protocol.messages import (
     CaptureStart,
     Dropped,
     Finish,
+    FinishAck,
     Heartbeat,
     Hello,
     Pong,
@@ -29,6 +30,7 @@ from cm_client.protocol.messages import (
 )
 from cm_server import version
 from cm_server.capture_intake import CaptureIntake
+from cm_server.core.lineage import Epoch
 from cm_server.counter import Counter, Send
 from cm_server.detectors import Detector
 from cm_server.events import EventPublisher
@@ -41,6 +43,7 @@ from cm_server.worker import AnalysisWorker, ForgetJob
 
 logger = logging.getLogger(__name__)
 
+ENDS = ("finished", "failed", "lost")
 _RUN_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -81,6 +84,7 @@ class Ingest:
             Finish: self._finish,
         }
         self.sessions: dict[str, Session] = {}
+        self._late: dict[tuple[str, str], Session] = {}
         self.malformed = 0
 
     def receive(self, identity: bytes, frames: Sequence[Any]) -> None:
@@ -97,9 +101,9 @@ class Ingest:
         if isinstance(envelope.message, Hello):
             self._hello(identity, envelope, envelope.message)
             return
-        session = self.sessions.get(envelope.run)
-        if session is None or session.epoch != envelope.epoch:
-            self._counter.send(identity, Unknown(), envelope.run, envelope.epoch)
+        session = self._session(envelope.run, envelope.epoch)
+        if session is None:
+            self._counter.send(identity, self._to_a_stranger(envelope), envelope.run, envelope.epoch)
             return
         if session.lost:  # silent for a while (a debugger, a suspended laptop), and back
             self._counter.save(session.run, state="running" if session.layers else "waiting")
@@ -112,15 +116,18 @@ class Ingest:
 
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""
+        now = time.monotonic()
         for session in self.sessions.values():
-            silent = time.monotonic() - session.last_seen > SILENT_SECONDS
-            if silent and not session.lost and session.finish is None:
+            if now - session.last_seen > SILENT_SECONDS and not session.lost and session.finish is None:
                 session.lost = True
                 self._counter.save(session.run, state="lost")
+        gone = [key for key, late in self._late.items() if now - late.last_seen > SILENT_SECONDS and not late.pending]
+        for key in gone:
+            self._forget(self._late.pop(key))
 
-    def committed(self, run: str, capture: int, outcome: str) -> None:
+    def committed(self, run: str, epoch: str, capture: int, outcome: str) -> None:
         """A capture is in the store, or never will be: the client may forget it."""
-        session = self.sessions.get(run)
+        session = self._session(run, epoch)
         if session is not None:
             session.pending.discard(capture)
             self._counter.reply(session, CaptureAck(capture, outcome))
@@ -133,33 +140,71 @@ class Ingest:
         if session is not None:
             self._counter.reply(session, message)
 
+    def _session(self, run: str, epoch: str) -> Session | None:
+        live = self.sessions.get(run)
+        return live if live is not None and live.epoch == epoch else self._late.get((run, epoch))
+
+    def _to_a_stranger(self, envelope: Envelope) -> Any:
+        """The answer where there is no session; an end that was committed already is acked again."""
+        over = isinstance(envelope.message, Finish) and any(
+            known.epoch == envelope.epoch and known.ended for known in self._counter.reader.epochs(envelope.run)
+        )
+        return FinishAck() if over else Unknown()
+
     def _hello(self, identity: bytes, envelope: Envelope, hello: Hello) -> None:
-        run, counter = envelope.run, self._counter
+        run, epoch, counter = envelope.run, envelope.epoch, self._counter
         self._close_silent()
-        if run not in self.sessions and len(self.sessions) >= MOST_SESSIONS:
+        session = self._session(run, epoch)
+        if session is None and len(self.sessions) + len(self._late) >= MOST_SESSIONS:
             reason = f"the server holds {MOST_SESSIONS} runs already: start another server, or wait"
-            counter.send(identity, Refuse(reason), run, envelope.epoch)
+            counter.send(identity, Refuse(reason), run, epoch)
             return
-        session = self.sessions.get(run)
-        if session and session.epoch != envelope.epoch and not self._may_take_over(session, identity, envelope):
+        rival = self.sessions.get(run)
+        if session is None and rival and not hello.backfill and not self._may_take_over(rival, identity, envelope):
             return
-        known = counter.reader.run(run)
-        if session is None or session.epoch != envelope.epoch:
-            session = self.sessions[run] = Session(run, envelope.epoch, identity)
+        known, others = counter.reader.run(run), [e for e in counter.reader.epochs(run) if e.epoch != epoch]
+        session = self._opened(session or Session(run, epoch, identity), hello, others)
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
+        if session.leads:
+            self._save_run(session, hello, new=known is None)
+        counter.writer.begin_epoch(run, epoch, hello.started, _given(hello.start_step), late=session.late)
         if known is not None and known.probe_fingerprint and not session.probe_fingerprint:
             self._probes.restore(session, known.probe_fingerprint)
-        counter.save(
-            run,
-            name=hello.name[:200] or run,
-            model=hello.model[:200],
-            planned_steps=hello.planned_steps if hello.planned_steps >= 0 else None,
-            config=flat(hello.config),
-            detector=counter.detector.name,
-            state="running" if known and counter.reader.snapshots(run) else "waiting",
-        )
-        needs, fewest = counter.detector.needs, counter.detector.min_probes
-        counter.reply(session, Welcome(version.VERSION, CREDIT, session.probe_fingerprint, needs, fewest))
+        counter.reply(session, self._welcome(session, others))
+
+    def _opened(self, session: Session, hello: Hello, others: Sequence[Epoch]) -> Session:
+        """The session in its place: the run's one live process, or one of the dead whose spools are sent."""
+        run, epoch = session.run, session.epoch
+        if not hello.backfill:
+            self.sessions[run] = session
+            return session
+        if self.sessions.get(run) is session:
+            del self.sessions[run]
+        self._late[run, epoch] = session
+        session.late = True
+        session.leads = run not in self.sessions and all(other.begun < hello.started for other in others)
+        return session
+
+    def _save_run(self, session: Session, hello: Hello, new: bool) -> None:
+        counter, run = self._counter, session.run
+        values: dict[str, object] = {
+            "name": hello.name[:200] or run,
+            "model": hello.model[:200],
+            "planned_steps": _given(hello.planned_steps),
+            "config": flat(hello.config),
+            "detector": counter.detector.name,
+        }
+        if new and session.late and hello.started > 0:
+            values["created"] = min(hello.started, time.time())
+        if not session.late or new:
+            values["state"] = "running" if counter.reader.snapshots(run) else "waiting"
+        counter.save(run, **values)
+
+    def _welcome(self, session: Session, others: Sequence[Epoch]) -> Welcome:
+        detector = self._counter.detector
+        last = max((other.last_step for other in others if other.last_step is not None), default=-1)
+        given = (version.VERSION, CREDIT, session.probe_fingerprint, detector.needs, detector.min_probes)
+        return Welcome(*given, acks=True, known_step=last)
 
     def _may_take_over(self, session: Session, identity: bytes, envelope: Envelope) -> bool:
         """A crashed process's successor waits a few seconds; a second live process is refused."""
@@ -181,11 +226,30 @@ class Ingest:
             self._end(session, finish)
 
     def _end(self, session: Session, finish: Finish) -> None:
-        state = finish.status if finish.status in ("finished", "failed") else "finished"
-        self._counter.save(session.run, state=state, stats=flat(finish.stats), activity="")
-        self._on_finish(session.run, session.step)
-        self._counter.worker.submit(ForgetJob(session.run))
-        self.sessions.pop(session.run, None)
+        run, counter = session.run, self._counter
+        state = finish.status if finish.status in ENDS else "finished"
+        if session.leads:
+            stats = {"stats": flat(finish.stats)} if finish.stats else {}
+            counter.save(run, state=state, activity="", **stats)
+            self._on_finish(run, session.step)
+        counter.writer.end_epoch(run, session.epoch, state)
+        counter.reply(session, FinishAck())
+        if self._late.pop((run, session.epoch), None) is None:
+            self.sessions.pop(run, None)
+        self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        """Let the analysis go of what it holds for a session, unless another one of the run needs it."""
+        others = [
+            self.sessions.get(session.run),
+            *(late for (run, _), late in self._late.items() if run == session.run),
+        ]
+        if not any(other.probe_fingerprint == session.probe_fingerprint for other in others if other is not None):
+            self._counter.worker.submit(ForgetJob(session.run, session.probe_fingerprint))
+
+
+def _given(number: int) -> int | None:
+    return number if number >= 0 else None
 
 
 def _is_run_id(run: str) -> bool:

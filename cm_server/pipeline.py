@@ -87,6 +87,8 @@ def analyse_layer(name: str, activations: Tensor, analysis: Analysis, before: La
     weights = embedding.concept_weights(similarity, calibration.temperature)
     found = _Found(similarity, weights, weights @ analysis.vocabulary.text.to(weights.device), tau_null)
     summary = _summary(name, activations, live, analysis, found)
+    if before is not None and before.summary.fingerprint != summary.fingerprint:
+        before = None  # u of another encoder, word list or probe set: how far a unit moved cannot be said
     return LayerReport(summary, _arrays(activations, live, found, analysis, calibration, before))
 
 

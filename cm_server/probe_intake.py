@@ -6,7 +6,7 @@ from types import TracebackType
 
 import numpy as np
 
-from cm_client.protocol.messages import ProbeChunk, ProbeStart
+from cm_client.protocol.messages import ProbeAck, ProbeChunk, ProbeStart
 from cm_server.core.assembly import AssemblyError, ProbeAssembly
 from cm_server.counter import Counter
 from cm_server.sessions import Session
@@ -20,7 +20,7 @@ class ProbeIntake:
         self._counter = counter
 
     def restore(self, session: Session, fingerprint: str) -> None:
-        """A session of a run whose probe set is stored already."""
+        """A probe set that may be stored already."""
         images = self._counter.reader.probe_images(fingerprint)
         if images is not None:
             self._accept(session, fingerprint, images)
@@ -35,7 +35,11 @@ class ProbeIntake:
                 f"{detector.min_probes} or more: pass watch(probe_size=…) or a larger ProbeSet",
             )
             return
+        if start.fingerprint != session.probe_fingerprint:
+            self.restore(session, start.fingerprint)  # an earlier process may have sent it
         if start.fingerprint == session.probe_fingerprint:
+            session.probe = None
+            self._ack(session, start.fingerprint, start.source)
             return
         with _Refusing(self._counter, session):
             session.probe = ProbeAssembly(start)
@@ -50,10 +54,14 @@ class ProbeIntake:
                 return
             source, session.probe = session.probe.start.source, None
             self._counter.writer.save_probe_images(chunk.fingerprint, images)
-            self._counter.save(
-                session.run, probes=len(images), probe_fingerprint=chunk.fingerprint, probe_source=source
-            )
             self._accept(session, chunk.fingerprint, images)
+            self._ack(session, chunk.fingerprint, source)
+
+    def _ack(self, session: Session, fingerprint: str, source: str) -> None:
+        if session.leads:
+            known = {"probes": session.probe_count, "probe_fingerprint": fingerprint, "probe_source": source}
+            self._counter.save(session.run, **known)
+        self._counter.reply(session, ProbeAck(fingerprint))
 
     def _accept(self, session: Session, fingerprint: str, images: np.ndarray) -> None:
         session.probe_fingerprint, session.probe_count = fingerprint, len(images)
