@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cm_server.config import (
     DEFAULT_EVENTS,
@@ -23,7 +24,12 @@ from cm_server.config import (
     read_file,
     resolve,
 )
+from cm_server.notifiers.log import ALERT_LOGGER
+from cm_server.notifiers.redaction import guard
 from cm_server.rules import RuleBook
+
+if TYPE_CHECKING:
+    from cm_server.notifiers.settings import NotifySettings
 
 ANALYSIS = (
     Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
@@ -42,6 +48,10 @@ PLACES = (
     Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
 )
 RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of the configuration", metavar="FILE")
+ALLOW_COMMANDS = Option(
+    "allow_commands", bool, False, "let [notify.command…] tables of the TOML file run programs", in_file=False
+)
+DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
 OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
@@ -49,6 +59,8 @@ OPTIONS = (
     *ANALYSIS,
     RULES,
     Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
+    DELIVER,
+    ALLOW_COMMANDS,
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
 
@@ -58,11 +70,13 @@ def run(arguments: Sequence[str]) -> int:
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
     book = rule_book(flags, values)
+    notify = notify_settings(flags, values)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
     logging.basicConfig(
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    serve(values, book)
+    _set_up_alert_output(notify)
+    serve(values, book, notify)
     return 0
 
 
@@ -78,7 +92,29 @@ def rule_book(flags: argparse.Namespace, values: Mapping[str, Any]) -> RuleBook:
     return RuleBook(content.get("alerts"), f"{file}: [alerts]")
 
 
-def serve(values: Mapping[str, Any], book: RuleBook) -> None:
+def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> NotifySettings:
+    """The ``[notify]`` tables of the file that the flags, or the environment, name.
+
+    Raises:
+        ConfigError: something in them is wrong.
+    """
+    from cm_server.notifiers.settings import load  # not for `runs` and `doctor`, which need none of its packages
+
+    file, content = read_file(flags) if values["deliver"] else ("", {})
+    settings = load(file, content, allow_commands=values["allow_commands"])
+    return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings
+
+
+def _set_up_alert_output(notify: NotifySettings) -> None:
+    """No secret in a log line; and where alerts are shown in frames, not each of them once more as a line."""
+    handlers = logging.getLogger().handlers
+    guard(handlers, notify.redact)
+    if notify.terminal:
+        for handler in handlers:
+            handler.addFilter(lambda record: record.name != ALERT_LOGGER)
+
+
+def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> None:
     """Builds the service from resolved options and runs it."""
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
@@ -93,6 +129,7 @@ def serve(values: Mapping[str, Any], book: RuleBook) -> None:
             cache=Path(values["cache"]),
             worker=_worker_settings(values, book.watched_words()),
             rules=book,
+            notify=notify,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
