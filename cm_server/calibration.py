@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cm_server.cache import ArrayCache, fingerprint
+from cm_server.core import profiles
 from cm_server.core.diversity import centroid_distances
-from cm_server.core.temperature import Similarity, Yardstick, fit_temperature, reference_similarities, yardstick
+from cm_server.core.profiles import NullModel
+from cm_server.core.significance import NULL_DRAWS, NULL_VERSION, NullCurve, null_curve, null_widths
+from cm_server.core.similarity import Similarity
+from cm_server.core.temperature import Yardstick, fit_temperature, reference_similarities, yardstick
 from cm_server.detectors import Detector
 from cm_server.encoders.base import Encoder
 from cm_server.index import VectorIndex
 from cm_server.projections import map_temperature
 from cm_server.vocabulary import Vocabulary
+
+
+_UNKNOWN_NULL = NullModel(profiles.concentration, compares_units=True)
+"""For a plug-in that does not say what its null depends on."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,7 @@ class ProbeContext:
         images: cosine search over the image embeddings.
         to_centroid: ``[A]`` distance of each anchor to the mean word.
         fingerprint: encoder, words, anchors, probe set and detector.
+        null: what the detector's null depends on; None where it has none.
     """
 
     probe_fingerprint: str
@@ -37,6 +48,12 @@ class ProbeContext:
     images: VectorIndex
     to_centroid: Tensor
     fingerprint: str
+    null: NullModel | None = _UNKNOWN_NULL
+
+    @property
+    def compares_units(self) -> bool:
+        """Whether a unit's similarity depends on the other units of its layer."""
+        return self.null is None or self.null.compares_units
 
 
 @dataclass(frozen=True)
@@ -47,11 +64,27 @@ class LayerCalibration:
         temperature: T of Eq. 1.
         map_temperature: T of the map.
         scale: d_anchor's two ends at that T.
+        null: thresholds of live units with these activations; None where the detector has no null.
     """
 
     temperature: float
     map_temperature: float
     scale: Yardstick
+    null: Callable[[Tensor, int], Tensor] | None = field(default=None, compare=False)
+
+    def null_of(self, activations: Tensor, live: int) -> Tensor:
+        """The null's 95th percentile for units with these values, NaN where there is no null.
+
+        Args:
+            activations: ``[N, m]``, some or all of the layer's live units.
+            live: how many live units the layer has.
+
+        Returns:
+            ``[m]``.
+        """
+        if self.null is None:
+            return activations.new_full((activations.shape[1],), torch.nan)
+        return self.null(activations, live)
 
 
 def probe_context(
@@ -78,11 +111,18 @@ def probe_context(
     return ProbeContext(
         probe_fingerprint=probe_fingerprint,
         image_text=image_text,
-        similarity=detector.prepare(image_text),
+        similarity=_prepared(detector, embedded.to(device), vocabulary.text.to(device), image_text),
         images=VectorIndex(embedded, "cosine"),
         to_centroid=centroid_distances(vocabulary.anchor_text, vocabulary.text),
         fingerprint=fingerprint(vocabulary.fingerprint, vocabulary.anchors.tobytes(), key, detector.fingerprint),
+        null=getattr(detector, "null", _UNKNOWN_NULL),
     )
+
+
+def _prepared(detector: Detector, images: Tensor, text: Tensor, image_text: Tensor) -> Similarity:
+    """Through the embeddings where the detector can and gains by it, else through P."""
+    embedded = getattr(detector, "prepare_embedded", None)
+    return (embedded(images, text) if embedded else None) or detector.prepare(image_text)
 
 
 def calibrate(
@@ -111,4 +151,24 @@ def calibrate(
         return np.array([chosen, spread, scale.ideal, scale.chance, scale.chance_words])
 
     chosen, spread, ideal, chance, words = (float(v) for v in cache.get("calibration", key, compute))
-    return LayerCalibration(chosen, spread, Yardstick(ideal, chance, words))
+    null = None if context.null is None else _null(context, context.null, cache)
+    return LayerCalibration(chosen, spread, Yardstick(ideal, chance, words), null)
+
+
+def _null(context: ProbeContext, model: NullModel, cache: ArrayCache) -> Callable[[Tensor, int], Tensor]:
+    """The null of this probe set, words and detector (and width, where the detector compares units), measured once."""
+
+    @lru_cache(maxsize=64)
+    def curve(width: int) -> NullCurve:
+        key = fingerprint("null", NULL_VERSION, context.fingerprint, width)
+        images, device = len(context.image_text), str(context.image_text.device)
+        found = cache.get("null", key, lambda: null_curve(context.similarity, model, images, width, device).stacked())
+        return NullCurve(*found)
+
+    def thresholds(activations: Tensor, live: int) -> Tensor:
+        profiles = model.profile(activations)
+        weights = null_widths(live) if model.compares_units else {NULL_DRAWS: 1.0}
+        parts = torch.stack([weight * curve(width).at(profiles) for width, weight in weights.items()])
+        return parts.sum(dim=0)
+
+    return thresholds

@@ -1,0 +1,108 @@
+"""What is read off each live unit of a layer, block by block: no second matrix of all units by all words is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from cm_server.calibration import LayerCalibration, ProbeContext
+from cm_server.core import embedding, ranking
+from cm_server.projections import place_units
+from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES
+from cm_server.vocabulary import Vocabulary
+
+_BLOCK = 2**22
+"""Similarities that are worked on at once: 16 MB, and a few times that for what is made of them."""
+
+
+@dataclass(frozen=True)
+class UnitReadings:
+    """One row per live unit.
+
+    Attributes:
+        concepts, similarities: ``[M, TOP_CONCEPTS]``, best first.
+        embeddings: u ``[M, D]``.
+        positions: ``[M, 2]`` on the map.
+        words: ``[M]`` effective number of words.
+        samples, activations: ``[M, TOP_SAMPLES]``, highest-activating images.
+        null: ``[M]`` the 95th percentile of the best similarity of a unit with these values on shuffled images.
+        tau: ``[M]`` the threshold in force, max(the user's, ``null``).
+        margin: ``[M]`` best similarity minus ``null``.
+    """
+
+    concepts: Tensor
+    similarities: Tensor
+    embeddings: Tensor
+    positions: Tensor
+    words: Tensor
+    samples: Tensor
+    activations: Tensor
+    null: Tensor
+    tau: Tensor
+    margin: Tensor
+
+    def named(self) -> dict[str, Tensor]:
+        """What is stored per unit, by the name it has in `LayerArrays`."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("words", "null")}
+
+
+def read_layer(
+    activations: Tensor, context: ProbeContext, vocabulary: Vocabulary, calibration: LayerCalibration, tau: float
+) -> UnitReadings:
+    """Reads a layer.
+
+    Args:
+        activations: ``[N, M]``, live units.
+        context: the probe set.
+        vocabulary: the words.
+        calibration: of this layer's width.
+        tau: the user's lowest similarity for *interpretable*.
+    """
+    text = vocabulary.text.to(activations.device)
+    places = torch.from_numpy(vocabulary.layout.positions).to(activations.device)
+    parts = [
+        _read(columns, similarity, text, places, calibration, tau, activations.shape[1])
+        for columns, similarity in _blocks(activations, context)
+    ]
+    names = [f.name for f in fields(UnitReadings)]
+    return UnitReadings(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def _blocks(activations: Tensor, context: ProbeContext) -> Iterator[tuple[Tensor, Tensor]]:
+    """Columns of some units and their similarities ``[m, K]``."""
+    columns = activations.split(max(1, _BLOCK // context.image_text.shape[1]), dim=1)
+    if not context.compares_units:
+        yield from ((block, context.similarity(block)) for block in columns)
+        return
+    whole = context.similarity(activations)
+    yield from zip(columns, whole.split([block.shape[1] for block in columns]), strict=True)
+
+
+def _read(
+    activations: Tensor,
+    similarity: Tensor,
+    text: Tensor,
+    places: Tensor,
+    calibration: LayerCalibration,
+    tau: float,
+    live: int,
+) -> UnitReadings:
+    weights = embedding.concept_weights(similarity, calibration.temperature)
+    concepts, similarities = ranking.top_concepts(similarity, TOP_CONCEPTS)
+    samples, strengths = ranking.top_samples(activations, TOP_SAMPLES)
+    null = calibration.null_of(activations, live).to(similarity.dtype)
+    return UnitReadings(
+        concepts=concepts,
+        similarities=similarities,
+        embeddings=weights @ text,
+        positions=place_units(similarity, places, calibration.map_temperature),
+        words=embedding.effective_words(weights),
+        samples=samples,
+        activations=strengths,
+        null=null,
+        tau=null.nan_to_num(nan=tau).clamp_min(tau),
+        margin=similarities[:, 0] - null,
+    )
