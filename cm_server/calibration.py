@@ -23,7 +23,6 @@ from cm_server.index import VectorIndex
 from cm_server.projections import map_temperature
 from cm_server.vocabulary import Vocabulary
 
-
 _UNKNOWN_NULL = NullModel(profiles.concentration, compares_units=True)
 """For a plug-in that does not say what its null depends on."""
 

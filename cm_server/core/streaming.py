@@ -196,9 +196,7 @@ class CosCubedStream:
         """
         self._rows.require_all()
         mean = self._moments[1] / self._moments[0]
-        square = sum(
-            factor * self._moments[k] * (-mean) ** (6 - k) for k, factor in enumerate(_BINOMIAL)
-        )
+        square = sum(factor * self._moments[k] * (-mean) ** (6 - k) for k, factor in enumerate(_BINOMIAL))
         norm = torch.as_tensor(square).clamp_min(0).sqrt()
         floor = self._min_norm / self._scale.double() ** 3
         first, second, third = self._sums

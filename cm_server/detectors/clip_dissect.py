@@ -65,9 +65,7 @@ def cos_cubed(min_norm: float = 0.0) -> ClipDissect:
             which grows in training; 1e-3 is the reference's.
     """
     null = NullModel(profiles.cubed_concentration)
-    return ClipDissect(
-        "cos_cubed", f"min_norm={min_norm:g}", lambda p: similarity.prepare_cos_cubed(p, min_norm), null
-    )
+    return ClipDissect("cos_cubed", f"min_norm={min_norm:g}", lambda p: similarity.prepare_cos_cubed(p, min_norm), null)
 
 
 def _cos() -> ClipDissect:

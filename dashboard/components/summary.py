@@ -86,7 +86,11 @@ def categories_table(summaries: Mapping[str, LayerSummary]):
         found = counts(summary)
         cells = [html.Td(f"{found[name]:,}") for name in names] + [html.Td(number(summary.tau))]
         rows.append(html.Tr([html.Th(layer, scope="row", className="code"), *cells]))
-    tau = html.Th("τ", scope="col", title="a unit is interpretable if its best similarity is above its τ; shown is the median over units")
+    tau = html.Th(
+        "τ",
+        scope="col",
+        title="a unit is interpretable if its best similarity is above its τ; shown is the median over units",
+    )
     return html.Table([html.Thead(html.Tr([*head, tau])), html.Tbody(rows)], className="numbers")
 
 
@@ -110,7 +114,11 @@ def map_sentence(layout: ConceptMap, report: LayerReport) -> str:
     if summary.interpretable == 0:
         return nearest_miss(layout, report)
     found = [f"{len(arrays.live) - dead:,} neurons among {len(layout.anchors):,} anchor stars"]
-    found.append(f"{unclear:,} not interpretable (below their τ, typically {number(summary.tau)})" if unclear else "all interpretable")
+    found.append(
+        f"{unclear:,} not interpretable (below their τ, typically {number(summary.tau)})"
+        if unclear
+        else "all interpretable"
+    )
     found += [f"{dead:,} dead, not drawn"] if dead else []
     return "; ".join(found) + f". Placed by {layout.method}; only nearness has meaning, the axes have none."
 

@@ -136,8 +136,7 @@ def _levels(
         return [math.nan] * len(temperatures)
     similarity = context.similarity(activations[:, live])
     return [
-        anchor_distance(neuron_embeddings(similarity, vocabulary.text, t), vocabulary.anchor_text)
-        for t in temperatures
+        anchor_distance(neuron_embeddings(similarity, vocabulary.text, t), vocabulary.anchor_text) for t in temperatures
     ]
 
 
