@@ -47,7 +47,7 @@ def mean_share(activations: Tensor) -> Tensor:
 
 
 def concentration(activations: Tensor) -> Tensor:
-    """How few images carry the centred column: ±(1 + ln √(N Σ b⁴)), b of unit length; minus if the low side weighs more.
+    """How few images carry the centred column: ±(1 + ln √(N Σ b⁴)), |b| = 1; minus if the low side weighs more.
 
     1 where all images weigh the same, 1 + ln √N where one carries everything.
     """

@@ -39,7 +39,7 @@ def prepare_wpmi(image_text: Tensor) -> Similarity:
 def wpmi(image_text: Tensor, activations: Tensor) -> Tensor:
     """Weighted pointwise mutual information over a unit's top 28 images (all of them if there are fewer).
 
-    With S = softmax over concepts of 2 P and ``L = Σ ln(S + 1e-7)``: ``sim = L - 0.6 (logsumexp over units of L - ln M)``.
+    S = softmax over concepts of 2 P, ``L = Σ ln(S + 1e-7)``, ``sim = L - 0.6 (logsumexp over units of L - ln M)``.
 
     Args:
         image_text: P ``[N, K]``.
@@ -130,7 +130,7 @@ def _room(values: Tensor) -> int:
 
 def less_common(likelihood: Tensor, weight: float) -> Tensor:
     """L minus what all units share, ``weight (logsumexp over units of L - ln M)``; in place, by blocks of concepts."""
-    units, words = likelihood.shape
+    units = len(likelihood)
     for block in likelihood.split(max(1, _COLUMNS // max(1, units)), dim=1):
         block -= weight * (torch.logsumexp(block, dim=0) - math.log(units))
     return likelihood
