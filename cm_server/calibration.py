@@ -150,12 +150,22 @@ def calibrate(
         return np.array([chosen, spread, scale.ideal, scale.chance, scale.chance_words])
 
     chosen, spread, ideal, chance, words = (float(v) for v in cache.get("calibration", key, compute))
-    null = None if context.null is None else _null(context, context.null, cache)
-    return LayerCalibration(chosen, spread, Yardstick(ideal, chance, words), null)
+    return LayerCalibration(chosen, spread, Yardstick(ideal, chance, words), null_thresholds(context, cache))
 
 
-def _null(context: ProbeContext, model: NullModel, cache: ArrayCache) -> Callable[[Tensor, int], Tensor]:
-    """The null of this probe set, words and detector (and width, where the detector compares units), measured once."""
+def null_thresholds(context: ProbeContext, cache: ArrayCache) -> Callable[[Tensor, int], Tensor] | None:
+    """The null of this probe set, words and detector, measured when first asked for and kept in the cache.
+
+    Args:
+        context: the probe set; a detector that compares units has a null for each width.
+        cache: where the curves are kept.
+
+    Returns:
+        What `LayerCalibration.null` wants; None where the detector has no null.
+    """
+    model = context.null
+    if model is None:
+        return None
 
     @lru_cache(maxsize=64)
     def curve(width: int) -> NullCurve:

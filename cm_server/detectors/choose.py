@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from cm_server.detectors.base import Detector, DetectorError
 from cm_server.detectors.clip_dissect import CLIP_DISSECT
@@ -11,7 +12,8 @@ from cm_server.detectors.clip_dissect import CLIP_DISSECT
 ENTRY_POINT_GROUP = "concept_monitor.detectors"
 """Entry points of this group are called without arguments and return a `Detector`."""
 
-DETECTORS: dict[str, Callable[[], Detector]] = {**CLIP_DISSECT}
+DETECTORS: dict[str, Callable[[], Any]] = {**CLIP_DISSECT}
+"""Ours by name; each makes a `Detector` with its default parameters."""
 
 
 def make_detector(name: str) -> Detector:
@@ -30,7 +32,7 @@ def make_detector(name: str) -> Detector:
     raise DetectorError(f"detector {name!r} is unknown: choose one of {', '.join(known)}")
 
 
-def _plug_in(point) -> Detector:
+def _plug_in(point: EntryPoint) -> Detector:
     try:
         return point.load()()
     except Exception as error:

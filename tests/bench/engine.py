@@ -94,36 +94,36 @@ def _activations(units: int = M, images: int = N) -> Tensor:
 
 def cos_part(rounds: int) -> list[dict]:
     """cos through the embeddings against cos through P."""
-    rows, activations = [], _activations()
-    for words in (SMALL_K, LARGE_K):
-        images, text = _world(words)
-        fast = similarity.prepare_from_embeddings(images, text)
-        plain = similarity.prepare_cos(images @ text.T)
-        turns = rounds if words == SMALL_K else max(2, rounds // 3)
-        times = in_turns({"P": lambda: plain(activations), "embeddings": lambda: fast(activations)}, turns)
-        ratio = _ratio(times, "P", "embeddings")
-        wanted = 10 if words == LARGE_K else 1.5
-        what = f"cos, K={words:,}: through the embeddings, against P"
-        rows.append(_row(what, ratio, "× faster", "about 20" if words == LARGE_K else "faster", ratio >= wanted, times))
-    return rows
+    return [_cos(SMALL_K, rounds, "faster", 1.5), _cos(LARGE_K, max(2, rounds // 3), "about 20", 10)]
+
+
+def _cos(words: int, rounds: int, target: str, wanted: float) -> dict:
+    images, text = _world(words)
+    activations = _activations()
+    fast = similarity.prepare_from_embeddings(images, text)
+    plain = similarity.prepare_cos(images @ text.T)
+    times = in_turns({"P": lambda: plain(activations), "embeddings": lambda: fast(activations)}, rounds)
+    ratio = _ratio(times, "P", "embeddings")
+    what = f"cos, K={words:,}: through the embeddings, against P"
+    return _row(what, ratio, "× faster", target, ratio >= wanted, times)
 
 
 def cos_cubed_part(rounds: int) -> list[dict]:
     """cos_cubed after its preparation against the matrix product that it cannot do without."""
-    rows, activations = [], _activations()
-    for words in (SMALL_K, LARGE_K):
-        images, text = _world(words)
-        image_text = images @ text.T
-        apply = similarity.prepare_cos_cubed(image_text, 0.0)
-        columns = activations.T.contiguous()
-        turns = rounds if words == SMALL_K else max(2, rounds // 3)
-        times = in_turns({"GEMM": lambda: columns @ image_text, "cos_cubed": lambda: apply(activations)}, turns)
-        share = _ratio(times, "GEMM", "cos_cubed")
-        what = f"cos_cubed, K={words:,}: share of the fp32 GEMM rate"
-        rows.append(_row(what, share, "", "0.8", share >= 0.8, times))
-        rate = 2e-9 * N * M * words / float(np.median(times["GEMM"]))
-        rows.append({"what": f"GEMM [{M}×{N:,}]·[{N:,}×{words:,}]", "value": rate, "unit": "GFLOP/s"})
-    return rows
+    return _cos_cubed(SMALL_K, rounds) + _cos_cubed(LARGE_K, max(2, rounds // 3))
+
+
+def _cos_cubed(words: int, rounds: int) -> list[dict]:
+    images, text = _world(words)
+    image_text, activations = images @ text.T, _activations()
+    apply = similarity.prepare_cos_cubed(image_text, 0.0)
+    columns = activations.T.contiguous()
+    times = in_turns({"GEMM": lambda: columns @ image_text, "cos_cubed": lambda: apply(activations)}, rounds)
+    share = _ratio(times, "GEMM", "cos_cubed")
+    what = f"cos_cubed, K={words:,}: share of the fp32 GEMM rate"
+    rate = 2e-9 * N * M * words / float(np.median(times["GEMM"]))
+    limit = {"what": f"GEMM [{M}×{N:,}]·[{N:,}×{words:,}]", "value": rate, "unit": "GFLOP/s"}
+    return [_row(what, share, "", "0.8", share >= 0.8, times), limit]
 
 
 def plain_soft_wpmi(image_text: Tensor, activations: Tensor) -> Tensor:
@@ -138,21 +138,21 @@ def plain_soft_wpmi(image_text: Tensor, activations: Tensor) -> Tensor:
 
 def soft_wpmi_part(rounds: int) -> list[dict]:
     """soft_wpmi prepared against the straightforward formula; the same labels."""
-    rows = []
-    for words, units, target in ((SMALL_K, M, None), (LARGE_K, 64, 5.0)):
-        images, text = _world(words, 4000)
-        image_text, activations = images @ text.T, _activations(units, 4000)
-        apply = similarity.prepare_soft_wpmi(image_text)
-        turns = max(2, rounds // 2)
-        ways = {"plain": lambda: plain_soft_wpmi(image_text, activations), "ours": lambda: apply(activations)}
-        times = in_turns(ways, turns)
-        ratio = _ratio(times, "plain", "ours")
-        same = plain_soft_wpmi(image_text, activations).argmax(dim=1) == apply(activations).argmax(dim=1)
-        what = f"soft_wpmi, K={words:,}, M={units}: against the plain formula"
-        goal = f"{target:g}" if target else "faster"
-        rows.append(_row(what, ratio, "× faster", goal, ratio >= (target or 1), times))
-        rows[-1]["note"] += f"; same label in {float(same.float().mean()):.1%}"
-    return rows
+    return [_soft_wpmi(SMALL_K, 256, rounds, 1.0), _soft_wpmi(LARGE_K, 64, max(2, rounds // 2), 5.0)]
+
+
+def _soft_wpmi(words: int, units: int, rounds: int, target: float) -> dict:
+    images, text = _world(words, 4000)
+    image_text, activations = images @ text.T, _activations(units, 4000)
+    apply = similarity.prepare_soft_wpmi(image_text)
+    ways = {"plain": lambda: plain_soft_wpmi(image_text, activations), "ours": lambda: apply(activations)}
+    times = in_turns(ways, rounds)
+    ratio = _ratio(times, "plain", "ours")
+    same = plain_soft_wpmi(image_text, activations).argmax(dim=1) == apply(activations).argmax(dim=1)
+    what = f"soft_wpmi, K={words:,}, M={units}: against the plain formula"
+    row = _row(what, ratio, "× faster", f"{target:g} or more", ratio >= target, times)
+    row["note"] += f"; same label in {float(same.float().mean()):.1%}"
+    return row
 
 
 def anchors_part(rounds: int) -> list[dict]:

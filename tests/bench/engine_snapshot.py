@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cm_server.cache import ArrayCache
-from cm_server.calibration import LayerCalibration, calibrate, probe_context
+from cm_server.calibration import LayerCalibration, null_thresholds, probe_context
 from cm_server.concepts import ConceptSet, load_concepts
 from cm_server.core.assembly import Capture
 from cm_server.core.temperature import Yardstick
@@ -51,8 +51,7 @@ def prepared(detector: str, units: dict[str, int], probes: int, concepts: Concep
     vocabulary = build_vocabulary(encoder, concepts, "pca", arrays)
     images = np.zeros((probes, 1, 1, 3), dtype=np.uint8)
     context = probe_context(images, "bench", encoder, vocabulary, make_detector(detector), arrays)
-    one = calibrate(context, vocabulary, 8, 0.1, arrays)  # the yardstick's search over T is not what is measured here
-    calibrated = LayerCalibration(0.1, 0.02, Yardstick(0.8, 0.9, 500.0), one.null)
+    calibrated = LayerCalibration(0.1, 0.02, Yardstick(0.8, 0.9, 500.0), null_thresholds(context, arrays))
     return Analysis(context, vocabulary, dict.fromkeys(units, calibrated), 0.0)
 
 

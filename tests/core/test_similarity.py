@@ -144,7 +144,7 @@ def test_it_equals_the_formula_in_numpy(size: tuple[int, int, int, int], sparse:
 @settings(max_examples=40, deadline=None)
 @given(sizes, st.booleans())
 def test_through_the_embeddings_it_is_the_same(size: tuple[int, int, int, int], centred: bool) -> None:
-    images, units, words, seed = size
+    images, _, words, seed = size
     generator = torch.Generator().manual_seed(seed)
     image, text = (
         torch.nn.functional.normalize(torch.randn(rows, 16, generator=generator) + 0.3, dim=1)
