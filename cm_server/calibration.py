@@ -39,6 +39,7 @@ class ProbeContext:
         to_centroid: ``[A]`` distance of each anchor to the mean word.
         fingerprint: encoder, words, anchors, probe set and detector.
         null: what the detector's null depends on; None where it has none.
+        prepare: P to similarity, for a bootstrap; None where the detector cannot.
     """
 
     probe_fingerprint: str
@@ -48,6 +49,7 @@ class ProbeContext:
     to_centroid: Tensor
     fingerprint: str
     null: NullModel | None = _UNKNOWN_NULL
+    prepare: Callable[[Tensor], Similarity] | None = None
 
     @property
     def compares_units(self) -> bool:
@@ -115,6 +117,7 @@ def probe_context(
         to_centroid=centroid_distances(vocabulary.anchor_text, vocabulary.text),
         fingerprint=fingerprint(vocabulary.fingerprint, vocabulary.anchors.tobytes(), key, detector.fingerprint),
         null=getattr(detector, "null", _UNKNOWN_NULL),
+        prepare=detector.prepare,
     )
 
 

@@ -16,6 +16,7 @@ from cm_server.cache import fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext
 from cm_server.core import diversity
 from cm_server.core.assembly import Capture
+from cm_server.core.significance import label_stability
 from cm_server.core.similarity import live_units
 from cm_server.readings import UnitReadings, read_layer
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES, LayerArrays, LayerReport, LayerSummary, SnapshotReport
@@ -31,12 +32,14 @@ class Analysis:
         vocabulary: the words.
         calibrations: by layer.
         tau: the user's lowest similarity for *interpretable*; the calibrated null counts where it is higher.
+        bootstrap: resampled probe sets by which the labels' stability is measured; 0: it is not.
     """
 
     context: ProbeContext
     vocabulary: Vocabulary
     calibrations: Mapping[str, LayerCalibration]
     tau: float
+    bootstrap: int = 0
 
 
 def analyse(
@@ -88,6 +91,10 @@ def analyse_layer(name: str, activations: Tensor, analysis: Analysis, before: La
     arrays["live"] = rows
     for field, values in found.named().items():
         arrays[field][rows] = values.cpu().numpy()
+    if analysis.bootstrap and analysis.context.prepare is not None:
+        stable = label_stability(analysis.context.prepare, analysis.context.image_text, lively, analysis.bootstrap)
+        arrays["stability"] = np.full(len(rows), np.nan, dtype=np.float32)
+        arrays["stability"][rows] = stable.cpu().numpy()
     if before is not None and before.arrays.embeddings.shape == arrays["embeddings"].shape:
         arrays["shift"] = np.linalg.norm(arrays["embeddings"] - before.arrays.embeddings, axis=1)
     return LayerReport(_summary(name, activations, live, analysis, _measured(found, analysis)), LayerArrays(**arrays))

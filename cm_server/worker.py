@@ -104,6 +104,7 @@ class WorkerSettings:
         tau: the user's lowest similarity for *interpretable*.
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
+        bootstrap: resampled probe sets per capture for the labels' stability; 0: none.
     """
 
     encoder: Encoder
@@ -113,6 +114,7 @@ class WorkerSettings:
     tau: float = 0.0
     temperature: float | None = None
     device: str | None = None
+    bootstrap: int = 0
 
 
 @dataclass
@@ -226,7 +228,9 @@ class AnalysisWorker:
             if name not in state.calibrations:
                 state.calibrations[name] = self._calibrate(job.run, name, values, state)
         assert self._vocabulary is not None  # made together with the context
-        analysis = Analysis(state.context, self._vocabulary, state.calibrations, self._settings.tau)
+        analysis = Analysis(
+            state.context, self._vocabulary, state.calibrations, self._settings.tau, self._settings.bootstrap
+        )
         report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
         state.previous = report
         self._give(Done(report))

@@ -14,10 +14,18 @@ from cm_server.config import DEFAULT_EVENTS, DEFAULT_INGEST, Option, default_cac
 
 ANALYSIS = (
     Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
-    Option("detector", str, "cos_cubed", "how similarity is measured", metavar="{cos_cubed,soft_wpmi}"),
+    Option(
+        "detector",
+        str,
+        "cos_cubed",
+        "how similarity is measured: cos_cubed | soft_wpmi | cos | wpmi | rank_reorder | pearson | auprc | iou, "
+        "or a plug-in's name",
+        metavar="DETECTOR",
+    ),
     Option("concepts", str, "", "file of concept words, one a line, optional category; default: the shipped set"),
     Option("projection", str, "umap", "how the words are laid out on the map", metavar="{umap,pca}"),
     Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
+    Option("bootstrap", int, 0, "resampled probe sets per capture that say how stable labels are; 0: none", minimum=0),
     Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
     Option("device", str, "", "cpu, cuda, …; default: a GPU where there is one"),
     Option("threads", int, 0, "CPU threads for the analysis; 0: half of the cores", minimum=0),
@@ -90,6 +98,7 @@ def _worker_settings(values: Mapping[str, Any]):
         tau=values["tau"],
         temperature=values["temperature"] or None,
         device=values["device"] or None,
+        bootstrap=values["bootstrap"],
     )
 
 

@@ -146,3 +146,16 @@ def test_permuted_units_keep_their_values_and_lose_their_images() -> None:
     assert torch.equal(drawn.sort(dim=0).values[:, 3], given[:, 0])
     assert not torch.equal(drawn[:, 0], given[:, 0])
     assert live_units(drawn).all()
+
+
+def test_a_label_is_stable_where_the_unit_follows_a_word_and_not_where_it_follows_nothing() -> None:
+    image_text = _image_text(400)
+    generator = torch.Generator().manual_seed(3)
+    followers = image_text[:, :20] + 0.1 * torch.randn(400, 20, generator=generator)
+    units = torch.cat([followers, torch.randn(400, 20, generator=generator)], dim=1)
+    prepare = make_detector("cos_cubed").prepare
+    found = significance.label_stability(prepare, image_text, units, resamples=20)
+    assert found.shape == (40,)
+    assert float(found[:20].mean()) > 0.8
+    assert float(found[20:].mean()) < 0.6
+    assert torch.equal(found, significance.label_stability(prepare, image_text, units, resamples=20))
