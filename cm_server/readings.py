@@ -14,8 +14,10 @@ from cm_server.projections import place_units
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES
 from cm_server.vocabulary import Vocabulary
 
-_BLOCK = 2**22
-"""Similarities that are worked on at once: 16 MB, and a few times that for what is made of them."""
+_BLOCK = 2**21
+"""Similarities that are worked on at once: 8 MB, and a few times that for what is made of them."""
+_WHOLE = 2**26
+"""Similarities that a detector which compares units may hold at once (256 MB) before it is asked for blocks."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,10 @@ def _blocks(activations: Tensor, context: ProbeContext) -> Iterator[tuple[Tensor
     columns = activations.split(max(1, _BLOCK // context.image_text.shape[1]), dim=1)
     if not context.compares_units:
         yield from ((block, context.similarity(block)) for block in columns)
+        return
+    in_blocks = getattr(context.similarity, "in_blocks", None)
+    if in_blocks is not None and activations.shape[1] * context.image_text.shape[1] > _WHOLE:
+        yield from zip(columns, in_blocks(activations, columns[0].shape[1]), strict=True)
         return
     whole = context.similarity(activations)
     yield from zip(columns, whole.split([block.shape[1] for block in columns]), strict=True)

@@ -228,9 +228,8 @@ class AnalysisWorker:
             if name not in state.calibrations:
                 state.calibrations[name] = self._calibrate(job.run, name, values, state)
         assert self._vocabulary is not None  # made together with the context
-        analysis = Analysis(
-            state.context, self._vocabulary, state.calibrations, self._settings.tau, self._settings.bootstrap
-        )
+        tau, bootstrap = self._settings.tau, self._settings.bootstrap
+        analysis = Analysis(state.context, self._vocabulary, state.calibrations, tau, bootstrap)
         report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
         state.previous = report
         self._give(Done(report))

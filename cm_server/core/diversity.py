@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_BLOCK = 2**22
+_BLOCK = 2**21
 """Floats per block of distances: bounds memory whatever the counts."""
 _CANCELLED = 1e-3
 """Below this share of the squared norms, expanded squares have lost too many digits to say which unit is nearest."""

@@ -26,7 +26,7 @@ from cm_server.core.similarity import Similarity
 NULL_VERSION = 1
 """Part of cache keys: grows when the same input would give another curve."""
 NULL_QUANTILE = 0.95
-_EXACT_WIDTH = 128
+_EXACT_WIDTH, _WIDEST = 128, 1024
 NULL_DRAWS = 299
 """Shuffles of each column, at least. The 285th of 299 is exceeded by a 300th draw with probability 15/300 = 5 %
 exactly, however noisy the estimate: that is why it is not an interpolated percentile."""
@@ -93,14 +93,18 @@ def null_widths(units: int) -> dict[int, float]:
     """Widths at which to measure the null of a detector that compares units, and how much each counts for M units.
 
     Up to 128 units the width itself: there soft_wpmi reaches its ceiling, ln M, by chance already, and a hair decides.
-    Above, the two nearest of the widths 2^(j/2): live units come and go, the null need not be measured each time.
+    Above, the two nearest of the widths 2^(j/2): live units come and go, the null need not be measured each time. Above
+    1,024 it is drawn on from 256 and 1,024, in the logarithm of the width: it flattens, so that errs on the safe side.
 
     Example:
-        >>> null_widths(100), null_widths(256), sorted(null_widths(300))
-        ({100: 1.0}, {256: 1.0}, [256, 362])
+        >>> null_widths(100), null_widths(256), sorted(null_widths(300)), null_widths(4096)
+        ({100: 1.0}, {256: 1.0}, [256, 362], {1024: 2.0, 256: -1.0})
     """
     if units <= _EXACT_WIDTH:
         return {units: 1.0}
+    if units > _WIDEST:
+        share = math.log(units / _WIDEST) / math.log(4)
+        return {_WIDEST: 1 + share, _WIDEST // 4: -share}
     place = 2 * math.log2(units)
     low = round(2 ** (math.floor(place) / 2))
     high = round(2 ** ((math.floor(place) + 1) / 2))

@@ -83,6 +83,19 @@ def test_the_other_detectors_keep_the_level_too(name: str) -> None:
     assert max(shares) <= LEVEL + 3 * math.sqrt(LEVEL * (1 - LEVEL) * (1 / units + 1 / significance.NULL_DRAWS))
 
 
+def test_wider_layers_keep_the_level_by_extrapolation() -> None:
+    images, units = 200, 3000
+    detector = make_detector("soft_wpmi")
+    similarity = detector.prepare(_image_text(images))
+    given = _independent("gaussian", images, units, 9)
+    parts = [
+        weight * null_curve(similarity, detector.null, images, width).at(detector.null.profile(given))
+        for width, weight in significance.null_widths(units).items()
+    ]
+    passing = similarity(given).amax(dim=1) > torch.stack(parts).sum(dim=0)
+    assert float(passing.float().mean()) <= LEVEL + 0.03
+
+
 def test_a_layer_of_mixed_units_needs_a_threshold_each() -> None:
     """One threshold for a layer of mostly Gaussian units would call most of its sparse ones interpretable."""
     images = 1000

@@ -221,6 +221,17 @@ def test_a_gpu_gives_the_same(name: str) -> None:
     torch.testing.assert_close(found.cpu(), plain, atol=5e-4, rtol=1e-3)
 
 
+@settings(max_examples=30, deadline=None)
+@given(sizes, st.integers(1, 7))
+def test_wpmi_in_blocks_of_units_is_the_same(size: tuple[int, int, int, int], block: int) -> None:
+    image_text, activations = (values.double() for values in _random(*size))
+    for prepare in (similarity.prepare_wpmi, similarity.prepare_soft_wpmi):
+        informed = prepare(image_text)
+        parts = list(informed.in_blocks(activations, block))
+        assert all(len(part) <= block for part in parts)
+        torch.testing.assert_close(torch.cat(parts), informed(activations), atol=1e-9, rtol=0)
+
+
 def test_soft_wpmi_of_a_single_unit_is_zero() -> None:
     image_text, activations = _random(50, 1, 6, 0)
     torch.testing.assert_close(similarity.soft_wpmi(image_text, activations), torch.zeros(1, 6), atol=1e-5, rtol=0)

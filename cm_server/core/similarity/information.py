@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cm_server.core.similarity.units import Similarity, top_images
+from cm_server.core.similarity.units import top_images
 
 WPMI_IMAGES = 28
 SOFT_WPMI_IMAGES = 100
@@ -24,16 +26,45 @@ _DEVICE_FLOATS = 2**26
 _COLUMNS = 2**22
 
 
-def prepare_wpmi(image_text: Tensor) -> Similarity:
+@dataclass(frozen=True)
+class Informed:
+    """wpmi or soft_wpmi on one probe set: a `Similarity`, and the same by blocks of units for layers too large for it.
+
+    Attributes:
+        table: what is looked up for each image, ``[N, K]``.
+        images: how many of a unit's top images count.
+        prior: weight of what all units share.
+        likelihood: table and top images ``[kept, M]`` to L ``[M, K]``.
+    """
+
+    table: Tensor
+    images: int
+    prior: float
+    likelihood: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, activations: Tensor) -> Tensor:
+        """Activations ``[N, M]`` to similarity ``[M, K]``."""
+        return less_common(self.likelihood(self.table, top_images(activations, self.images)[1]), self.prior)
+
+    def in_blocks(self, activations: Tensor, size: int) -> Iterator[Tensor]:
+        """The rows of :meth:`__call__`, ``size`` units at a time: twice the work, and no matrix ``[M, K]``."""
+        blocks = top_images(activations, self.images)[1].split(size, dim=1)
+        shared = self.table.new_full((self.table.shape[1],), -torch.inf)
+        for top in blocks:
+            shared = torch.logaddexp(shared, torch.logsumexp(self.likelihood(self.table, top), dim=0))
+        shared -= math.log(activations.shape[1])
+        for top in blocks:
+            yield self.likelihood(self.table, top) - self.prior * shared
+
+
+def prepare_wpmi(image_text: Tensor) -> Informed:
     """:func:`wpmi` on one probe set, P ``[N, K]``: the logarithms are taken once."""
     logarithm = torch.softmax(_WPMI_SCALE * image_text, dim=1).add_(_LOG_FLOOR).log_()
+    return Informed(logarithm, WPMI_IMAGES, _WPMI_PRIOR, _wpmi_likelihood)
 
-    def apply(activations: Tensor) -> Tensor:
-        _, top = top_images(activations, WPMI_IMAGES)
-        likelihood = functional.embedding_bag(top.T.contiguous(), logarithm, mode="sum")
-        return less_common(likelihood, _WPMI_PRIOR)
 
-    return apply
+def _wpmi_likelihood(logarithm: Tensor, top: Tensor) -> Tensor:
+    return functional.embedding_bag(top.T.contiguous(), logarithm, mode="sum")
 
 
 def wpmi(image_text: Tensor, activations: Tensor) -> Tensor:
@@ -51,14 +82,9 @@ def wpmi(image_text: Tensor, activations: Tensor) -> Tensor:
     return prepare_wpmi(image_text)(activations)
 
 
-def prepare_soft_wpmi(image_text: Tensor) -> Similarity:
+def prepare_soft_wpmi(image_text: Tensor) -> Informed:
     """:func:`soft_wpmi` on one probe set, P ``[N, K]``."""
-    concept_given_image = concepts_given_images(image_text)
-
-    def apply(activations: Tensor) -> Tensor:
-        return soft_wpmi_of_top(concept_given_image, top_images(activations, SOFT_WPMI_IMAGES)[1])
-
-    return apply
+    return Informed(concepts_given_images(image_text), SOFT_WPMI_IMAGES, 1.0, soft_wpmi_likelihood)
 
 
 def concepts_given_images(image_text: Tensor) -> Tensor:
@@ -85,6 +111,19 @@ def soft_wpmi(image_text: Tensor, activations: Tensor) -> Tensor:
 def soft_wpmi_of_top(concept_given_image: Tensor, top: Tensor) -> Tensor:
     """soft_wpmi of units given by their top images alone.
 
+    Args:
+        concept_given_image: S ``[N, K]``.
+        top: image numbers ``[kept, M]``, best first.
+
+    Returns:
+        ``[M, K]``.
+    """
+    return less_common(soft_wpmi_likelihood(concept_given_image, top), 1.0)
+
+
+def soft_wpmi_likelihood(concept_given_image: Tensor, top: Tensor) -> Tensor:
+    """L of soft_wpmi.
+
     ``ln(1 + p(S-1) + 1e-7) = ln(c) + ln(1 + S p/c)`` with ``c = 1 - p + 1e-7``: the first part is the same for all, and
     in the second ten factors are multiplied before one logarithm.
 
@@ -104,8 +143,7 @@ def soft_wpmi_of_top(concept_given_image: Tensor, top: Tensor) -> Tensor:
     size = max(1, _room(concept_given_image) // max(1, kept * words))
     for images, target in zip(top.T.contiguous().split(size), likelihood.split(size), strict=True):
         _sum_of_logarithms(concept_given_image[images], ratio, target)
-    likelihood += sum(math.log(c) for c in rest)
-    return less_common(likelihood, 1.0)
+    return likelihood.add_(sum(math.log(c) for c in rest))
 
 
 def _sum_of_logarithms(rows: Tensor, ratio: Tensor, out: Tensor) -> None:
