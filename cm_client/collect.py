@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cm_client.errors import ClientError
+from cm_client.kept_inputs import KeptInputs
 from cm_client.probe import INPUT_LIMIT, FrozenProbes, freeze
 
 FEWEST = 32
@@ -29,6 +30,7 @@ class Collector:
         std: see ``mean``.
         unnormalize: function from inputs ``[n, C, H, W]`` to pictures: uint8, or floats in 0..1, in the same layout or
             as ``[n, H, W, C]``. Goes before ``mean`` and ``std``.
+        earlier: what an earlier process of the run was probed with, if there was one.
 
     Raises:
         ClientError: only one of ``mean`` and ``std`` is given.
@@ -40,11 +42,13 @@ class Collector:
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         unnormalize: Unnormalize | None = None,
+        earlier: KeptInputs | None = None,
     ) -> None:
         if (mean is None) != (std is None):
             raise ClientError(f"mean {mean!r} and std {std!r}: give both or neither")
         self._size, self._mean, self._std, self._unnormalize = size, mean, std, unnormalize
         self._parts: list[Tensor] = []
+        self._earlier = earlier
         self._argument: str | None = None
         self.forwards = 0
 
@@ -76,6 +80,9 @@ class Collector:
         if self._parts and (images.shape[1:] != self._parts[0].shape[1:] or argument != self._argument):
             return
         self._argument = argument
+        if not self._parts and self._earlier is not None and (kept := self._earlier.like(images)) is not None:
+            self._parts, self._size, self._earlier = [kept], len(kept), None
+            return
         wanted = images[: self._size - self.count].detach()
         # Decided on the whole set's size, so that every part has one dtype.
         dtype = self._parts[0].dtype if self._parts else _kept_dtype(images, self._size)
@@ -85,6 +92,8 @@ class Collector:
         """The probe set from what is there."""
         inputs = torch.cat(self._parts)
         self._parts.clear()
+        if self._earlier is not None:
+            self._earlier.save(inputs)
         images = pictures(inputs, self._mean, self._std, self._unnormalize)
         return freeze(inputs, images, "the first training inputs", self._argument)
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
-from cm_client.outbox import CaptureItem, Outbox, ProbeImages
-from cm_client.protocol.codec import rows_per_chunk
+from cm_client.outbox import Outbox
 from cm_client.protocol.messages import (
     AlertNotice,
     CaptureAck,
-    CaptureChunk,
-    CaptureStart,
     Dropped,
     Finish,
+    FinishAck,
     Heartbeat,
     Hello,
-    ProbeChunk,
-    ProbeStart,
+    ProbeAck,
     Refuse,
     ScalarAck,
     ScalarBatch,
@@ -31,8 +26,13 @@ HELLO_EVERY = 1.0
 BATCH_EVERY = 0.2
 HEARTBEAT_EVERY = 2.0
 SILENCE = 10.0
+REPEAT = 5.0
+"""Seconds after which what the server answers at once (scalars, drops, the end) is said again."""
+REPEAT_PROBES = 30.0
+"""A large probe set takes the server a while to store."""
+MOST_UNACKED = 64
 POOLED = "pooled"
-ACCEPTED = ("committed", "duplicate")
+ACCEPTED = ("committed", "duplicate", "dropped")
 
 
 class Link:
@@ -42,36 +42,50 @@ class Link:
         hello: the opening message.
         outbox: what is to be sent.
         stats: the figures for heartbeats.
+
+    Attributes:
+        open, ever_open: whether the server has welcomed us, now or ever.
+        finished: nothing more will be said.
+        ended: the server has everything, and the end too.
+        refused: why the server will not have the run; empty while it will.
+        known_step: the last step that earlier processes of this run told the server, -1 where there were none.
     """
 
     def __init__(self, hello: Hello, outbox: Outbox, stats: Callable[[], dict[str, Any]]) -> None:
         self._hello, self._outbox, self._stats = hello, outbox, stats
-        self._probes: ProbeImages | None = None
+        self._probes: Callable[[], Iterator[Any] | None] | None = None
+        self._fingerprint = self._known = ""
         self._probes_due = False
-        self._known = ""
         self._stream: Iterator[Any] = iter(())
         self._streaming = False
         self._next_hello = self._next_batch = self._next_beat = float("-inf")
         self._heard = float("-inf")
+        self._again: dict[str, float] = {}
         self._finish: Finish | None = None
+        self._acks = False
+        self._hurried = False
         self.open = False
         self.ever_open = False
         self.finished = False
+        self.ended = False
         self.refused = ""
+        self.known_step = -1
         self.alerts: list[AlertNotice] = []
         self.rejections: list[str] = []
         self.captures_sent = 0
-        self._hurried = False
+
+    def _probes_wait(self) -> bool:
+        return bool(self._fingerprint) and self._fingerprint != self._known
 
     @property
     def settled(self) -> bool:
         """Nothing is left to send or to be acked."""
-        return self._hurried or (self._outbox.empty and not self._streaming and not self._probes_due)
+        return self._hurried or not (self._streaming or self._probes_wait() or not self._outbox.empty)
 
-    def set_probes(self, probes: ProbeImages) -> None:
-        """The run's probe set is there."""
-        self._probes = probes
-        self._probes_due = self.open and self._known != probes.fingerprint
+    def set_probes(self, fingerprint: str, messages: Callable[[], Iterator[Any] | None]) -> None:
+        """The run's probe set is there; ``messages`` gives it anew each time it has to be sent."""
+        self._probes, self._fingerprint = messages, fingerprint
+        self._probes_due = self.open and self._known != fingerprint
 
     def finish(self, message: Finish) -> None:
         """Say this once everything is acked (`settled`) or `hurry` is called."""
@@ -80,6 +94,7 @@ class Link:
     def hurry(self) -> None:
         """Time is over: what is not sent stays unsent."""
         self._hurried = True
+        self._again.pop("finish", None)
 
     def heard(self, message: Any, now: float) -> None:
         """Take a message of the server."""
@@ -90,12 +105,18 @@ class Link:
             self.refused = message.reason or "no reason given"
         elif isinstance(message, Unknown) and self.open:
             self.start_over()
+        elif isinstance(message, ProbeAck):
+            self._known = message.fingerprint
+            self._again.pop("probes", None)
         elif isinstance(message, CaptureAck):
             self._outbox.capture_acked(message.capture)
             if message.outcome not in ACCEPTED:
                 self.rejections.append(message.outcome)
         elif isinstance(message, ScalarAck):
-            self._outbox.scalars_acked(message.number)
+            self._outbox.rows.acked(message.number)
+            self._again["rows"] = now + REPEAT
+        elif isinstance(message, FinishAck) and self._finish is not None:
+            self.finished = self.ended = True
         elif isinstance(message, AlertNotice):
             self.alerts.append(message)
 
@@ -104,6 +125,7 @@ class Link:
         self.open = False
         self._next_hello = float("-inf")
         self._stream, self._streaming = iter(()), False
+        self._again.clear()
 
     def next(self, now: float) -> Any | None:
         """The next message to send, None where there is nothing to say now."""
@@ -117,8 +139,8 @@ class Link:
             self._next_hello = now + HELLO_EVERY
             return self._hello
         if self._hurried:
-            return self._last_word()
-        return self._timed(now) or self._streamed() or self._last_word()
+            return self._last_word(now)
+        return self._timed(now) or self._streamed(now) or self._last_word(now)
 
     def wait(self, now: float) -> float:
         """Seconds until `next` may have something to say although nothing happens."""
@@ -126,8 +148,8 @@ class Link:
             return 1.0
         if not self.open:
             return max(0.0, self._next_hello - now)
-        due = [self._next_beat, self._heard + SILENCE + 0.001]
-        if self._outbox.waiting_rows:
+        due = [self._next_beat, self._heard + SILENCE + 0.001, *self._again.values()]
+        if self._outbox.rows.waiting:
             due.append(self._next_batch)
         return max(0.0, min(due) - now)
 
@@ -140,65 +162,87 @@ class Link:
             )
             return
         self.open = self.ever_open = True
-        self._known = message.known_probe
+        self._known, self._acks = message.known_probe, message.acks
+        self.known_step = max(self.known_step, message.known_step)
         self._outbox.opened(message.credit)
         self._next_batch = self._next_beat = now
-        self._probes_due = self._probes is not None and self._probes.fingerprint != self._known
+        self._probes_due = self._probes is not None and self._fingerprint != self._known
 
     def _timed(self, now: float) -> Any | None:
         if now >= self._next_beat:
             self._next_beat = now + HEARTBEAT_EVERY
-            return Heartbeat(self._stats())
-        if (now >= self._next_batch or self._finish) and (rows := self._outbox.next_rows()):
-            self._next_batch = now + BATCH_EVERY
-            return ScalarBatch(rows)
-        rows = self._outbox.next_dropped()
-        return Dropped(rows) if rows else None
+            return Heartbeat(self._stats(), self._outbox.whole(MOST_UNACKED))
+        return self._next_rows(now) or self._next_dropped(now)
 
-    def _streamed(self) -> Any | None:
+    def _next_rows(self, now: float) -> ScalarBatch | None:
+        rows = self._outbox.rows
+        if rows.under_way and self._is_over("rows", now):
+            rows.again()
+        if (now >= self._next_batch or self._finish) and (found := rows.next_rows()):
+            self._next_batch = now + BATCH_EVERY
+            self._again["rows"] = now + REPEAT
+            return ScalarBatch(found)
+        if not rows.under_way:
+            self._again.pop("rows", None)
+        return None
+
+    def _next_dropped(self, now: float) -> Dropped | None:
+        if self._is_over("dropped", now):
+            self._outbox.tell_again()
+        rows, numbers = self._outbox.next_dropped()
+        if not rows:
+            return None
+        if self._acks:
+            self._again["dropped"] = now + REPEAT
+        else:
+            for number in numbers:
+                self._outbox.capture_acked(number)
+        return Dropped(rows, numbers)
+
+    def _streamed(self, now: float) -> Any | None:
         message = next(self._stream, None)
         if message is None:
-            self._stream = self._next_stream()
+            self._stream = self._next_stream(now)
             message = next(self._stream, None)
         self._streaming = message is not None
         return message
 
-    def _next_stream(self) -> Iterator[Any]:
+    def _next_stream(self, now: float) -> Iterator[Any]:
+        waits = self._probes_wait()
+        if waits and self._is_over("probes", now):
+            self._probes_due = True
         if self._probes_due and self._probes is not None:
-            self._probes_due = False
-            return probe_messages(self._probes)
-        item = self._outbox.next_capture()
-        if item is None:
+            return self._probe_stream(now, self._probes() or iter(()))
+        if waits and self._acks:
+            return iter(())  # Captures of a probe set that the server has not got would be lost.
+        parcel = self._outbox.next_capture()
+        if parcel is None:
             return iter(())
         self.captures_sent += 1
-        return capture_messages(item)
+        return self._capture_stream(parcel.number, parcel.messages)
 
-    def _last_word(self) -> Any | None:
-        if self._finish is None or not self.settled:
+    def _probe_stream(self, now: float, messages: Iterator[Any]) -> Iterator[Any]:
+        self._probes_due = False
+        yield from messages
+        self._again["probes"] = now + REPEAT_PROBES
+        if not self._acks:
+            self._known = self._fingerprint
+
+    def _capture_stream(self, number: int, messages: Iterator[Any]) -> Iterator[Any]:
+        yield from messages
+        self._outbox.capture_sent(number)
+
+    def _last_word(self, now: float) -> Any | None:
+        if self._finish is None or not self.settled or now < self._again.get("finish", float("-inf")):
             return None
-        self.finished = True
+        self._again["finish"] = now + REPEAT
+        self.finished = self._hurried or not self._acks
+        self.ended = self.finished and not self._hurried
         return self._finish
 
-
-def probe_messages(probes: ProbeImages) -> Iterator[Any]:
-    """A probe set as messages, each within the frame limit."""
-    count, height, width = probes.images.shape[:3]
-    yield ProbeStart(probes.fingerprint, count, height, width, probes.source)
-    for start, part in _chunks(probes.images):
-        yield ProbeChunk(probes.fingerprint, start, part)
-
-
-def capture_messages(item: CaptureItem) -> Iterator[Any]:
-    """A capture as messages, each within the frame limit."""
-    layers = [[name, array.shape[1]] for name, array in item.layers.items()]
-    probes = len(next(iter(item.layers.values())))
-    yield CaptureStart(item.number, item.step, item.time, item.fingerprint, probes, layers)
-    for index, array in enumerate(item.layers.values()):
-        for start, part in _chunks(array):
-            yield CaptureChunk(item.number, index, start, part)
-
-
-def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    rows = rows_per_chunk(array[0].nbytes)
-    for start in range(0, len(array), rows):
-        yield start, array[start : start + rows]
+    def _is_over(self, what: str, now: float) -> bool:
+        """Whether an answer is overdue; asked once for each time it was said."""
+        if now < self._again.get(what, float("inf")):
+            return False
+        del self._again[what]
+        return True

@@ -15,7 +15,7 @@ from cm_client.errors import ClientError
 from cm_client.hooks import StepHook, unwrapped
 from cm_client.protocol.messages import AlertNotice, Finish, Hello
 from cm_client.recorder import Plan, Recorder
-from cm_client.transport import Transport
+from cm_client.transport import MakeSpool, Transport
 
 LOG = logging.getLogger("cm_client")
 NAMES_PER_ROW = 50
@@ -64,11 +64,19 @@ class Monitor:
         self._transport: Transport | None = None
         self._warned: set[str] = set()
 
-    def begin(self, model: nn.Module, plan: Plan, server: str, hello: Hello) -> None:
+    def begin(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        server: str | None,
+        hello: Hello,
+        make_spool: MakeSpool | None = None,
+        welcomed: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start watching ``model``; before this call (and for ever where it never comes) the monitor does nothing."""
         inner = unwrapped(model)
         self._owner = weakref.ref(inner, self._model_gone)
-        self._transport = Transport(server, self.run, hello, self.stats, self._refused)
+        self._transport = Transport(server, self.run, hello, self.stats, self._refused, make_spool, welcomed)
         self._recorder = Recorder(inner, plan, self._transport.set_probes, self._transport.add_capture)
         self._quiet = False
         live.add(self)
@@ -90,19 +98,39 @@ class Monitor:
     def finish(self, timeout: float = 10.0, status: str = "finished") -> None:
         """End the run: capture the final weights, send what is left, waiting at most ``timeout`` seconds.
 
+        What is not sent by then is in the spool, where there is one (`concept-monitor sync` sends it later).
+
         Args:
-            timeout: seconds; nothing is waited for where there never was a server.
+            timeout: seconds, the final capture among them; nothing is waited for where there never was a server.
+            status: ``finished`` or ``failed``.
+        """
+        until = time.monotonic() + timeout
+        if self.leave(until, status):
+            self.settle(until)
+
+    def leave(self, until: float, status: str = "finished") -> bool:
+        """The first half of `finish`: hand over what is left and wait for nothing; False where it was done before.
+
+        Args:
+            until: monotonic clock; the final capture is left out where it would take longer than that.
             status: ``finished`` or ``failed``.
         """
         if self._closed:
-            return
-        self._close_recorder(status)
+            return False
+        if self._has_time(until):
+            self._close_recorder(status)
         self._closed = True
         self._hook.detach()
         live.discard(self)
         if self._transport is not None:
-            self._transport.close(Finish(status, self.stats()), timeout)
+            self._transport.close(Finish(status, self.stats()), max(0.0, until - time.monotonic()), wait=False)
         self._quiet = True
+        return True
+
+    def settle(self, until: float) -> None:
+        """The second half of `finish`: wait until everything is acked, or until then."""
+        if self._transport is not None:
+            self._transport.wait(until)
 
     def stats(self) -> dict[str, Any]:
         """Figures of the client: steps, captures, drops, bytes, and its share of the training's wall time."""
@@ -170,6 +198,15 @@ class Monitor:
         if self._recorder is not None and not self._closed:
             self._recorder.close(status)
 
+    def _has_time(self, until: float) -> bool:
+        """Whether a capture like those before would end in time."""
+        taken = self._recorder
+        usual = taken.capture_seconds / taken.captures if taken is not None and taken.captures else 0.0
+        if time.monotonic() + usual < until or not usual:
+            return True
+        LOG.info("no final capture: it would take %.1f s, and there is less left", usual)
+        return False
+
     def _fail(self, error: Exception) -> None:
         """The first error of our own: one line, then silence."""
         self._error = str(error) if isinstance(error, ClientError) else f"{type(error).__name__}: {error}"
@@ -184,7 +221,7 @@ class Monitor:
 
     def _refused(self, reason: str) -> None:
         # In the transport's thread: the training's own thread takes the hook off, when it comes by.
-        if not self._quiet:
+        if not self._error:
             self._quiet = True
             self._error = reason
             LOG.warning("watching stops, training goes on: %s", reason)
@@ -214,6 +251,9 @@ def _transport_figures(transport: Transport) -> dict[str, Any]:
         "captures_acked": box.captures_acked,
         "captures_rejected": len(link.rejections),
         "captures_dropped": box.captures_dropped,
-        "scalars_dropped": box.scalars_dropped,
+        "captures_unacked": box.unacked_captures,
+        "scalars_dropped": box.scalars_dropped + transport.rows_turned_away,
+        "scalars_unacked": box.rows.unacked,
+        "spool": str(transport.spool.directory) if transport.spool is not None else "",
         "bytes_sent": transport.bytes_sent,
     }

@@ -35,6 +35,7 @@ class Plan:
         channels_last: layout of 4-D outputs, None to look at the shapes.
         schedule: when to capture.
         collector: gathers the probe set where ``probe`` is None.
+        start_step: steps done before the first forward.
     """
 
     layers: Sequence[str] | None
@@ -43,6 +44,7 @@ class Plan:
     channels_last: bool | None
     schedule: Schedule
     collector: Collector
+    start_step: int = 0
 
 
 class Recorder:
@@ -79,8 +81,8 @@ class Recorder:
 
     @property
     def step(self) -> int:
-        """Steps done: training forwards begun, or what `tell_step` said last."""
-        return self._forwards if self._told_step is None else self._told_step
+        """Steps done: those before, and training forwards begun; or what `tell_step` said last."""
+        return self._plan.start_step + self._forwards if self._told_step is None else self._told_step
 
     @property
     def probes(self) -> int:

@@ -9,14 +9,18 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cm_client.errors import ClientError
+from cm_client.spool import DEFAULT_BYTES
+from cm_client.spool_folders import default_root
 
 DEFAULT_SERVER = "tcp://127.0.0.1:7801"
 DEFAULT_PROBE_SIZE = 1024
 CONFIG_BYTES = 8 * 1024
 """How much of a user's config travels: it shares a header of 16 KiB with the other fields."""
+MODES = ("online", "offline", "disabled")
 _RUN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
@@ -31,7 +35,11 @@ class Settings:
         every: steps between captures, a function of the step, or None for the adaptive schedule.
         planned_steps: length of the training, -1 where unknown.
         probe_size: images to collect for the probe set.
-        disabled: watch nothing at all.
+        start_step: optimiser steps done when this process begins, -1 where the user said nothing.
+        mode: ``online``, ``offline`` (to the spool only) or ``disabled`` (watch nothing at all).
+        spool: folder of the disk spool, None for none.
+        spool_bytes: most that folder may hold.
+        named: the user gave the run's id, so that a later process can mean the same run.
         strict: raise internal errors instead of logging them.
         notes: sentences to log as warnings: values that were replaced.
     """
@@ -42,7 +50,11 @@ class Settings:
     every: int | Callable[[int], bool] | None
     planned_steps: int
     probe_size: int
-    disabled: bool
+    start_step: int
+    mode: str
+    spool: Path | None
+    spool_bytes: int
+    named: bool
     strict: bool
     notes: tuple[str, ...] = ()
 
@@ -55,6 +67,7 @@ def resolve(
     every: int | Callable[[int], bool] | None = None,
     planned_steps: int | None = None,
     probe_size: int | None = None,
+    start_step: int | None = None,
     mode: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
@@ -65,8 +78,11 @@ def resolve(
     """
     env = os.environ if environ is None else environ
     mode = mode or env.get("CM_MODE") or "online"
-    if mode not in ("online", "disabled"):
-        raise ClientError(f"mode {mode!r} (CM_MODE): choose 'online' or 'disabled'")
+    if mode not in MODES:
+        raise ClientError(f"mode {mode!r} (CM_MODE): choose 'online', 'offline' or 'disabled'")
+    spool = _spool(env)
+    if mode == "offline" and spool is None:
+        raise ClientError("mode 'offline' (CM_MODE) with CM_SPOOL=off: nothing would be kept; set CM_SPOOL to a folder")
     wanted = run or env.get("CM_RUN") or ""
     chosen = run_id(wanted)
     notes = (
@@ -79,7 +95,11 @@ def resolve(
         every=every if callable(every) else _number("every", every, env.get("CM_EVERY"), 1, None),
         planned_steps=_number("planned_steps", planned_steps, env.get("CM_PLANNED_STEPS"), 1, -1),
         probe_size=_number("probe_size", probe_size, env.get("CM_PROBE_SIZE"), 2, DEFAULT_PROBE_SIZE),
-        disabled=mode == "disabled",
+        start_step=_number("start_step", start_step, env.get("CM_START_STEP"), 0, -1),
+        mode=mode,
+        spool=spool,
+        spool_bytes=_number("spool_bytes", None, env.get("CM_SPOOL_BYTES"), 0, DEFAULT_BYTES),
+        named=bool(wanted),
         strict=env.get("CM_STRICT", "") == "1",
         notes=notes,
     )
@@ -111,6 +131,11 @@ def plain_config(config: Mapping[str, Any] | None) -> dict[str, Any]:
             break
         plain[str(key)[:100]] = value
     return plain
+
+
+def _spool(env: Mapping[str, str]) -> Path | None:
+    told = env.get("CM_SPOOL") or ""
+    return None if told == "off" else Path(told).expanduser().absolute() if told else default_root(env)
 
 
 def _items(config: Any) -> list[tuple[Any, Any]]:

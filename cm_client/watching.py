@@ -21,6 +21,8 @@ from cm_client.collect import Collector, Unnormalize
 from cm_client.discovery import checked
 from cm_client.errors import ClientError
 from cm_client.hooks import unwrapped
+from cm_client.kept_inputs import KeptInputs
+from cm_client.leftovers import send_leftovers
 from cm_client.monitor import Monitor, live
 from cm_client.pooling import POOLS
 from cm_client.probe import ProbeSet
@@ -29,6 +31,8 @@ from cm_client.protocol.messages import Hello
 from cm_client.recorder import Plan
 from cm_client.schedule import make_schedule
 from cm_client.settings import Settings, plain_config, resolve
+from cm_client.spool_folders import create
+from cm_client.transport import MakeSpool
 
 LOG = logging.getLogger("cm_client")
 
@@ -47,6 +51,7 @@ def watch(
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
     planned_steps: int | None = None,
+    start_step: int | None = None,
     probe_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -71,30 +76,40 @@ def watch(
         name: what the dashboard shows (CM_NAME); by default the id.
         config: settings of yours to keep with the run, flat (a dict or a namespace).
         planned_steps: length of the training (CM_PLANNED_STEPS).
+        start_step: where training goes on from a checkpoint, the optimiser steps done before (CM_START_STEP). With the
+            ``run`` of the earlier process its series go on; what that one captured from this step on is superseded.
         probe_size: images to collect (CM_PROBE_SIZE; default 1,024).
         mean: per channel, in 0..1 units: how the images were normalised, so that the server sees them as they were.
         std: see ``mean``.
         unnormalize: a function instead of ``mean`` and ``std``.
         pool: ``mean`` or ``max`` over positions.
         channels_last: layout of 4-D outputs; by default told from their shapes.
-        mode: ``online`` or ``disabled`` (CM_MODE).
+        mode: ``online``, ``offline`` (only into the disk spool, for ``concept-monitor sync``) or ``disabled``
+            (CM_MODE).
+
+    What the server has not acknowledged yet is kept on disk (CM_SPOOL: a folder or ``off``, by default the user's state
+    folder; CM_SPOOL_BYTES: at most so much, 2 GiB by default), and outlives this process.
 
     Returns:
         The monitor. Where something is wrong it does nothing, and one warning says why (CM_STRICT=1 raises instead).
     """
     try:
         wanted: dict[str, Any] = {"server": server, "run": run, "name": name, "every": every, "mode": mode}
-        told = resolve(planned_steps=planned_steps, probe_size=probe_size, **wanted)
-        if told.disabled or _is_helper_rank():
+        told = resolve(planned_steps=planned_steps, probe_size=probe_size, start_step=start_step, **wanted)
+        if told.mode == "disabled" or _is_helper_rank():
             return Monitor()
         known = _adopted(model, run)
         if known is not None:
             return known
         if pool not in POOLS:
             raise ClientError(f"pool {pool!r}: choose 'mean' or 'max'")
-        collector = Collector(told.probe_size, mean, std, unnormalize)
-        plan = Plan(_known_layers(model, layers), probe, pool, channels_last, make_schedule(told.every), collector)
-        return _started(model, plan, _distinct(told, run), plain_config(config))
+        told = _distinct(told, run)
+        collector = Collector(told.probe_size, mean, std, unnormalize, _earlier_inputs(told, probe))
+        schedule = make_schedule(told.every)
+        plan = Plan(
+            _known_layers(model, layers), probe, pool, channels_last, schedule, collector, max(0, told.start_step)
+        )
+        return _started(model, plan, told, plain_config(config))
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
             raise
@@ -106,12 +121,34 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
     for note in told.notes:
         LOG.warning(note)
     kind, host = type(unwrapped(model)).__name__[:200], socket.gethostname()[:200]
-    hello = Hello(told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config)
+    hello = Hello(
+        told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config, told.start_step
+    )
     monitor = Monitor(told.run, told.strict)
-    monitor.begin(model, plan, told.server, hello)
+    server = None if told.mode == "offline" else told.server
+    monitor.begin(model, plan, server, hello, _spool_maker(told), lambda: _take_up(told))
     _by_model[unwrapped(model)] = monitor
     _runs.add(told.run)
     return monitor
+
+
+def _earlier_inputs(told: Settings, probe: ProbeSet | None) -> KeptInputs | None:
+    if told.spool is None or not told.named or probe is not None:
+        return None
+    return KeptInputs(told.spool, told.run, told.spool_bytes // 4)
+
+
+def _spool_maker(told: Settings) -> MakeSpool | None:
+    root = told.spool
+    if root is None:
+        return None
+    return lambda epoch, hello: create(root, told.run, epoch, hello, told.spool_bytes)
+
+
+def _take_up(told: Settings) -> None:
+    """The server is there: send it what earlier processes of this run left on this machine."""
+    if told.spool is not None:
+        send_leftovers(told.spool / told.run, told.server)
 
 
 def _adopted(model: nn.Module, run: str | None) -> Monitor | None:
@@ -164,9 +201,10 @@ def _is_helper_rank() -> bool:
 @atexit.register
 def _finish_all() -> None:
     failed = hasattr(sys, "last_type") and not hasattr(sys, "ps1")
-    end = time.monotonic() + 10.0
-    for monitor in list(live):
-        monitor.finish(max(0.0, end - time.monotonic()), "failed" if failed else "finished")
+    until = time.monotonic() + 10.0
+    ending = [monitor for monitor in list(live) if monitor.leave(until, "failed" if failed else "finished")]
+    for monitor in ending:
+        monitor.settle(until)
 
 
 def _forget_in_child() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from cm_server import rules
-from cm_server.core.alerting import AlertMachine, Transition
+from cm_server.core.alerting import AlertMachine, Finding, Transition
 from cm_server.notifiers import Notifier
 from cm_server.report import Alert, LayerSummary, SnapshotReport
 from cm_server.stores.reader import StoreReader
@@ -21,6 +21,7 @@ class _Series:
 
     def __init__(self) -> None:
         self.points: list[LayerSummary] = []
+        self.last_step = -1
         self.machine = AlertMachine()
 
     def add(self, step: int, summary: LayerSummary) -> list[Transition]:
@@ -30,6 +31,7 @@ class _Series:
             changes = self.machine.end(step)
             self.points = []
         self.points.append(summary)
+        self.last_step = step
         return changes + self.machine.evaluate(step, rules.find(self.points))
 
 
@@ -58,10 +60,20 @@ class AlertDesk:
         self._open: dict[tuple[str, str, str], Alert] = {}
 
     def report(self, report: SnapshotReport) -> None:
-        """Takes a committed report."""
+        """Takes a committed report.
+
+        Where it does not come after the others (a resumed process goes back to a checkpoint, or an earlier part of the
+        run comes late), the series is read anew; what lies in the past is nothing to alert anybody of.
+        """
         layer = list(report.layers)[-1]
         series = self._series.get((report.run, layer))
+        if series is not None and report.step <= series.last_step:
+            series = None
+            del self._series[report.run, layer]
         if series is None:
+            points = self._reader.series(report.run, layer).get(layer, [])
+            if points and points[-1].step > report.step:
+                return
             series = self._resume(report.run, layer, report.step)
         for change in series.add(report.step, report.layers[layer].summary):
             self._apply(report.run, layer, change)
@@ -80,6 +92,9 @@ class AlertDesk:
         for alert in self._reader.alerts(run):
             if alert.layer == layer and alert.state in OPEN_STATES:
                 self._open[run, layer, alert.rule] = alert
+                if alert.rule not in series.machine.open_rules:  # what it was about is superseded
+                    seen = Finding(alert.rule, alert.severity, alert.value, alert.message, alert.details)
+                    self._apply(run, layer, Transition(alert.rule, "ended", before_step, seen))
         return series
 
     def _apply(self, run: str, layer: str, change: Transition) -> None:

@@ -106,8 +106,7 @@ def probe_context(
         cache: where image embeddings are kept.
         device: where similarities are computed.
     """
-    key = fingerprint("images", encoder.fingerprint, images.shape, images.tobytes())
-    embedded = torch.from_numpy(cache.get("images", key, lambda: encoder.encode_images(images).numpy()))
+    embedded, key = embedded_images(images, encoder, cache)
     image_text = (embedded @ vocabulary.text.T).to(device)
     return ProbeContext(
         probe_fingerprint=probe_fingerprint,
@@ -125,6 +124,18 @@ def _prepared(detector: Detector, images: Tensor, text: Tensor, image_text: Tens
     """Through the embeddings where the detector can and gains by it, else through P."""
     embedded = getattr(detector, "prepare_embedded", None)
     return (embedded(images, text) if embedded else None) or detector.prepare(image_text)
+
+
+def embedded_images(images: np.ndarray, encoder: Encoder, cache: ArrayCache) -> tuple[Tensor, str]:
+    """Probe images in text space, float32 ``[N, D]`` unit rows, and the fingerprint they are cached under.
+
+    Args:
+        images: uint8 ``[N, H, W, 3]``.
+        encoder: image side of the embedding space.
+        cache: a probe set is embedded once.
+    """
+    key = fingerprint("images", encoder.fingerprint, images.shape, images.tobytes())
+    return torch.from_numpy(cache.get("images", key, lambda: encoder.encode_images(images).numpy())), key
 
 
 def calibrate(

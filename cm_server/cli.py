@@ -18,6 +18,8 @@ COMMANDS = {
     "server": "start the server that training processes send to",
     "dashboard": "start the dashboard on a store",
     "runs": "list the runs in a store",
+    "sync": "send what training processes left in the disk spool",
+    "search": "ask a run in any words: nearest concepts, neurons and probe images",
     "doctor": "check the installation and say how to fix what is wrong",
 }
 

@@ -1,4 +1,4 @@
-"""What each message of a client does: sessions, probe sets, captures, scalars. A thin shell around `assembly`.
+"""What each message of a client does: sessions here; probe sets, captures and figures in their own modules.
 
 The socket is not here: `Ingest.receive` takes frames and calls ``send(identity, message, run, epoch)``.
 """
@@ -6,13 +6,9 @@ The socket is not here: `Ingest.receive` takes frames and calls ``send(identity,
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from cm_client.protocol import Envelope, ProtocolError, decode
 from cm_client.protocol.messages import (
@@ -21,29 +17,33 @@ from cm_client.protocol.messages import (
     CaptureStart,
     Dropped,
     Finish,
+    FinishAck,
     Heartbeat,
     Hello,
     Pong,
     ProbeChunk,
     ProbeStart,
     Refuse,
-    ScalarAck,
     ScalarBatch,
     Unknown,
     Welcome,
 )
 from cm_server import version
-from cm_server.core.assembly import AssemblyError, ProbeAssembly
+from cm_server.capture_intake import CaptureIntake
+from cm_server.core.lineage import Epoch
+from cm_server.counter import Counter, Send
 from cm_server.detectors import Detector
 from cm_server.events import EventPublisher
+from cm_server.figure_intake import FigureIntake, flat
+from cm_server.probe_intake import ProbeIntake
 from cm_server.sessions import CREDIT, MOST_SESSIONS, SILENT_SECONDS, Session
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
-from cm_server.worker import AnalysisWorker, CaptureJob, ForgetJob, ProbeJob
+from cm_server.worker import AnalysisWorker, ForgetJob
 
 logger = logging.getLogger(__name__)
 
-Send = Callable[[bytes, Any, str, str], None]
+ENDS = ("finished", "failed", "lost")
 _RUN_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -69,10 +69,22 @@ class Ingest:
         send: Send,
         on_finish: Callable[[str, int], None],
     ) -> None:
-        self._writer, self._reader = writer, reader
-        self._worker, self._publisher = worker, publisher
-        self._detector, self._send, self._on_finish = detector, send, on_finish
+        self._counter = Counter(writer, reader, worker, publisher, detector, send)
+        self._on_finish = on_finish
+        self._probes = ProbeIntake(self._counter)
+        captures, figures = CaptureIntake(self._counter), FigureIntake(self._counter)
+        self._handlers: dict[type, Callable[[Session, Any], None]] = {
+            ProbeStart: self._probes.start,
+            ProbeChunk: self._probes.chunk,
+            CaptureStart: captures.start,
+            CaptureChunk: captures.chunk,
+            ScalarBatch: figures.scalars,
+            Dropped: figures.dropped,
+            Heartbeat: figures.heartbeat,
+            Finish: self._finish,
+        }
         self.sessions: dict[str, Session] = {}
+        self._late: dict[tuple[str, str], Session] = {}
         self.malformed = 0
 
     def receive(self, identity: bytes, frames: Sequence[Any]) -> None:
@@ -84,34 +96,41 @@ class Ingest:
         except ProtocolError as error:
             self.malformed += 1
             logger.warning("malformed message: %s", error)
-            self._send(identity, Refuse(str(error)), "", "")
+            self._counter.send(identity, Refuse(str(error)), "", "")
             return
         if isinstance(envelope.message, Hello):
             self._hello(identity, envelope, envelope.message)
             return
-        session = self.sessions.get(envelope.run)
-        if session is None or session.epoch != envelope.epoch:
-            self._send(identity, Unknown(), envelope.run, envelope.epoch)
+        session = self._session(envelope.run, envelope.epoch)
+        if session is None:
+            self._counter.send(identity, self._to_a_stranger(envelope), envelope.run, envelope.epoch)
             return
         if session.lost:  # silent for a while (a debugger, a suspended laptop), and back
-            self._save(session.run, state="running" if session.layers else "waiting")
+            self._counter.save(session.run, state="running" if session.layers else "waiting")
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
-        self._handle(session, envelope.message)
+        handler = self._handlers.get(type(envelope.message))
+        if handler is None:
+            self.malformed += 1
+            return
+        handler(session, envelope.message)
 
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""
+        now = time.monotonic()
         for session in self.sessions.values():
-            silent = time.monotonic() - session.last_seen > SILENT_SECONDS
-            if silent and not session.lost and session.finish is None:
+            if now - session.last_seen > SILENT_SECONDS and not session.lost and session.finish is None:
                 session.lost = True
-                self._save(session.run, state="lost")
+                self._counter.save(session.run, state="lost")
+        gone = [key for key, late in self._late.items() if now - late.last_seen > SILENT_SECONDS and not late.pending]
+        for key in gone:
+            self._forget(self._late.pop(key))
 
-    def committed(self, run: str, capture: int, outcome: str) -> None:
+    def committed(self, run: str, epoch: str, capture: int, outcome: str) -> None:
         """A capture is in the store, or never will be: the client may forget it."""
-        session = self.sessions.get(run)
+        session = self._session(run, epoch)
         if session is not None:
             session.pending.discard(capture)
-            self._reply(session, CaptureAck(capture, outcome))
+            self._counter.reply(session, CaptureAck(capture, outcome))
             if session.finish is not None and not session.pending:
                 self._end(session, session.finish)
 
@@ -119,232 +138,119 @@ class Ingest:
         """Sends something to a run's client, if it is connected."""
         session = self.sessions.get(run)
         if session is not None:
-            self._reply(session, message)
+            self._counter.reply(session, message)
 
-    def _reply(self, session: Session, message: Any) -> None:
-        self._send(session.identity, message, session.run, session.epoch)
+    def _session(self, run: str, epoch: str) -> Session | None:
+        live = self.sessions.get(run)
+        return live if live is not None and live.epoch == epoch else self._late.get((run, epoch))
 
-    def _handle(self, session: Session, message: Any) -> None:
-        handlers: dict[type, Callable[[Session, Any], None]] = {
-            ProbeStart: self._probe_start,
-            ProbeChunk: self._probe_chunk,
-            CaptureStart: self._capture_start,
-            CaptureChunk: self._capture_chunk,
-            ScalarBatch: self._scalars,
-            Dropped: self._dropped,
-            Heartbeat: self._heartbeat,
-            Finish: self._finish,
-        }
-        handler = handlers.get(type(message))
-        if handler is None:
-            self.malformed += 1
-            return
-        handler(session, message)
+    def _to_a_stranger(self, envelope: Envelope) -> Any:
+        """The answer where there is no session; an end that was committed already is acked again."""
+        over = isinstance(envelope.message, Finish) and any(
+            known.epoch == envelope.epoch and known.ended for known in self._counter.reader.epochs(envelope.run)
+        )
+        return FinishAck() if over else Unknown()
 
     def _hello(self, identity: bytes, envelope: Envelope, hello: Hello) -> None:
-        run = envelope.run
+        run, epoch, counter = envelope.run, envelope.epoch, self._counter
         self._close_silent()
-        if run not in self.sessions and len(self.sessions) >= MOST_SESSIONS:
+        session = self._session(run, epoch)
+        if session is None and len(self.sessions) + len(self._late) >= MOST_SESSIONS:
             reason = f"the server holds {MOST_SESSIONS} runs already: start another server, or wait"
-            self._send(identity, Refuse(reason), run, envelope.epoch)
+            counter.send(identity, Refuse(reason), run, epoch)
             return
-        session = self.sessions.get(run)
-        if session and session.epoch != envelope.epoch and not self._may_take_over(session, identity, envelope):
+        rival = self.sessions.get(run)
+        if session is None and rival and not hello.backfill and not self._may_take_over(rival, identity, envelope):
             return
-        known = self._reader.run(run)
-        if session is None or session.epoch != envelope.epoch:
-            session = self.sessions[run] = Session(run, envelope.epoch, identity)
+        known, others = counter.reader.run(run), [e for e in counter.reader.epochs(run) if e.epoch != epoch]
+        session = self._opened(session or Session(run, epoch, identity), hello, others)
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
+        if session.leads:
+            self._save_run(session, hello, new=known is None)
+        counter.writer.begin_epoch(run, epoch, hello.started, _given(hello.start_step), late=session.late)
         if known is not None and known.probe_fingerprint and not session.probe_fingerprint:
-            self._restore_probe(session, known.probe_fingerprint)
-        self._save(
-            run,
-            name=hello.name[:200] or run,
-            model=hello.model[:200],
-            planned_steps=hello.planned_steps if hello.planned_steps >= 0 else None,
-            config=_flat(hello.config),
-            detector=self._detector.name,
-            state="running" if known and self._reader.snapshots(run) else "waiting",
-        )
-        self._reply(
-            session,
-            Welcome(
-                version.VERSION, CREDIT, session.probe_fingerprint, self._detector.needs, self._detector.min_probes
-            ),
-        )
+            self._probes.restore(session, known.probe_fingerprint)
+        counter.reply(session, self._welcome(session, others))
+
+    def _opened(self, session: Session, hello: Hello, others: Sequence[Epoch]) -> Session:
+        """The session in its place: the run's one live process, or one of the dead whose spools are sent."""
+        run, epoch = session.run, session.epoch
+        if not hello.backfill:
+            self.sessions[run] = session
+            return session
+        if self.sessions.get(run) is session:
+            del self.sessions[run]
+        self._late[run, epoch] = session
+        session.late = True
+        session.leads = run not in self.sessions and all(other.begun < hello.started for other in others)
+        return session
+
+    def _save_run(self, session: Session, hello: Hello, new: bool) -> None:
+        counter, run = self._counter, session.run
+        values: dict[str, object] = {
+            "name": hello.name[:200] or run,
+            "model": hello.model[:200],
+            "planned_steps": _given(hello.planned_steps),
+            "config": flat(hello.config),
+            "detector": counter.detector.name,
+        }
+        if new and session.late and hello.started > 0:
+            values["created"] = min(hello.started, time.time())
+        if not session.late or new:
+            values["state"] = "running" if counter.reader.snapshots(run) else "waiting"
+        counter.save(run, **values)
+
+    def _welcome(self, session: Session, others: Sequence[Epoch]) -> Welcome:
+        detector = self._counter.detector
+        last = max((other.last_step for other in others if other.last_step is not None), default=-1)
+        given = (version.VERSION, CREDIT, session.probe_fingerprint, detector.needs, detector.min_probes)
+        return Welcome(*given, acks=True, known_step=last)
 
     def _may_take_over(self, session: Session, identity: bytes, envelope: Envelope) -> bool:
         """A crashed process's successor waits a few seconds; a second live process is refused."""
         yields = session.yields_to(envelope.epoch, time.monotonic())
         if yields is False:
             reason = f"run {envelope.run!r} is being written by another live process: give this one its own run id"
-            self._send(identity, Refuse(reason), envelope.run, envelope.epoch)
+            self._counter.send(identity, Refuse(reason), envelope.run, envelope.epoch)
         return bool(yields)
 
     def _close_silent(self) -> None:
         if len(self.sessions) >= MOST_SESSIONS:
             self.sessions = {run: session for run, session in self.sessions.items() if not session.lost}
 
-    def _restore_probe(self, session: Session, fingerprint: str) -> None:
-        images = self._reader.probe_images(fingerprint)
-        if images is not None:
-            self._accept_probe(session, fingerprint, images)
-
-    def _accept_probe(self, session: Session, fingerprint: str, images: np.ndarray) -> None:
-        session.probe_fingerprint, session.probe_count = fingerprint, len(images)
-        self._save(session.run, activity="waiting for the analysis to begin")
-        self._worker.submit(ProbeJob(session.run, fingerprint, images))
-
-    def _probe_start(self, session: Session, start: ProbeStart) -> None:
-        if start.count < self._detector.min_probes:
-            self._refuse(
-                session,
-                f"the probe set has {start.count} images, detector {self._detector.name} needs "
-                f"{self._detector.min_probes} or more: pass watch(probe_size=…) or a larger ProbeSet",
-            )
-            return
-        if start.fingerprint == session.probe_fingerprint:
-            return
-        with self._refusing(session):
-            session.probe = ProbeAssembly(start)
-
-    def _probe_chunk(self, session: Session, chunk: ProbeChunk) -> None:
-        if session.probe is None:
-            return
-        with self._refusing(session):
-            images = session.probe.put(chunk)
-            if images is None:
-                return
-            source, session.probe = session.probe.start.source, None
-            self._writer.save_probe_images(chunk.fingerprint, images)
-            self._save(
-                session.run,
-                probes=len(images),
-                probe_fingerprint=chunk.fingerprint,
-                probe_source=source,
-            )
-            self._accept_probe(session, chunk.fingerprint, images)
-
-    def _capture_start(self, session: Session, start: CaptureStart) -> None:
-        if start.capture in session.pending:
-            return
-        if self._writer.has_capture(session.run, session.epoch, start.capture):
-            self._reply(session, CaptureAck(start.capture, "duplicate"))
-            return
-        try:
-            session.begin_capture(start)
-        except AssemblyError as error:
-            self._lose(session, start.capture, start.step, str(error))
-
-    def _capture_chunk(self, session: Session, chunk: CaptureChunk) -> None:
-        assembly = session.captures.get(chunk.capture)
-        if assembly is None:
-            return
-        try:
-            capture = assembly.put(chunk)
-        except AssemblyError as error:
-            del session.captures[chunk.capture]
-            self._lose(session, chunk.capture, assembly.start.step, str(error))
-            return
-        if capture is None:
-            return
-        del session.captures[chunk.capture]
-        session.pending.add(chunk.capture)
-        layers = [(name, values.shape[1]) for name, values in capture.activations.items()]
-        if layers != session.layers:
-            self._writer.save_layers(session.run, layers)
-            session.layers = layers
-        self._worker.submit(CaptureJob(session.run, session.epoch, capture, time.time()))
-
-    def _scalars(self, session: Session, batch: ScalarBatch) -> None:
-        rows = list(_scalar_rows(batch.rows))
-        self._writer.add_scalars(session.run, session.epoch, rows)
-        if rows:
-            session.step = max(session.step, rows[-1][1])
-            self._reply(session, ScalarAck(max(row[0] for row in rows)))
-            self._publisher.publish("scalars", session.run, session.step)
-
-    def _dropped(self, session: Session, message: Dropped) -> None:
-        for row in message.rows:
-            if len(row) == 2 and type(row[0]) is int and isinstance(row[1], str):
-                self._writer.add_gap(session.run, row[0], row[1][:200])
-        self._publisher.publish("gap", session.run)
-
-    def _heartbeat(self, session: Session, heartbeat: Heartbeat) -> None:
-        self._writer.save_run(session.run, stats=_flat(heartbeat.stats))
-        self._reply(session, Pong())
-
     def _finish(self, session: Session, finish: Finish) -> None:
         """The run ends once its last captures are analysed."""
         session.finish = finish
-        self._reply(session, Pong())
+        self._counter.reply(session, Pong())
         if not session.pending:
             self._end(session, finish)
 
     def _end(self, session: Session, finish: Finish) -> None:
-        state = finish.status if finish.status in ("finished", "failed") else "finished"
-        self._save(session.run, state=state, stats=_flat(finish.stats), activity="")
-        self._on_finish(session.run, session.step)
-        self._worker.submit(ForgetJob(session.run))
-        self.sessions.pop(session.run, None)
+        run, counter = session.run, self._counter
+        state = finish.status if finish.status in ENDS else "finished"
+        if session.leads:
+            stats = {"stats": flat(finish.stats)} if finish.stats else {}
+            counter.save(run, state=state, activity="", **stats)
+            self._on_finish(run, session.step)
+        counter.writer.end_epoch(run, session.epoch, state)
+        counter.reply(session, FinishAck())
+        if self._late.pop((run, session.epoch), None) is None:
+            self.sessions.pop(run, None)
+        self._forget(session)
 
-    def _lose(self, session: Session, capture: int, step: int, reason: str) -> None:
-        logger.warning("run %s: capture at step %d is lost: %s", session.run, step, reason)
-        self._writer.add_gap(session.run, max(step, 0), reason)
-        self._reply(session, CaptureAck(capture, reason[:200]))
-        self._publisher.publish("gap", session.run, step)
-
-    def _refuse(self, session: Session, reason: str) -> None:
-        logger.warning("run %s refused: %s", session.run, reason)
-        self._save(session.run, state="failed", activity=reason)
-        self._reply(session, Refuse(reason))
-
-    def _refusing(self, session: Session) -> _Refusing:
-        return _Refusing(lambda reason: self._refuse(session, reason))
-
-    def _save(self, run: str, **values: object) -> None:
-        self._writer.save_run(run, **values)
-        self._publisher.publish("run", run)
+    def _forget(self, session: Session) -> None:
+        """Let the analysis go of what it holds for a session, unless another one of the run needs it."""
+        others = [
+            self.sessions.get(session.run),
+            *(late for (run, _), late in self._late.items() if run == session.run),
+        ]
+        if not any(other.probe_fingerprint == session.probe_fingerprint for other in others if other is not None):
+            self._counter.worker.submit(ForgetJob(session.run, session.probe_fingerprint))
 
 
-class _Refusing:
-    """Turns an `AssemblyError` of the block into a refusal in words."""
-
-    def __init__(self, refuse: Callable[[str], None]) -> None:
-        self._refuse = refuse
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, _trace: object) -> bool:
-        if isinstance(error, AssemblyError):
-            self._refuse(str(error))
-            return True
-        return False
+def _given(number: int) -> int | None:
+    return number if number >= 0 else None
 
 
 def _is_run_id(run: str) -> bool:
     return 1 <= len(run) <= 64 and set(run) <= _RUN_CHARACTERS and not run.startswith(".")
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """A client's map as stored: plain values under short keys; NaN and infinity are not JSON."""
-    found: dict[str, Any] = {}
-    for key, value in list(values.items())[:200]:
-        if isinstance(value, float) and not math.isfinite(value):
-            value = None
-        with suppress(TypeError):
-            found[str(key)[:100]] = value[:1000] if isinstance(value, str) else value
-    return found
-
-
-def _scalar_rows(rows: list[list[Any]]) -> Iterator[tuple[int, int, float, dict[str, float | None]]]:
-    """Well-formed rows; others are skipped."""
-    for row in rows:
-        if len(row) != 4 or type(row[0]) is not int or type(row[1]) is not int or not isinstance(row[3], dict):
-            continue
-        values = {
-            str(name)[:100]: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-            for name, value in row[3].items()
-        }
-        yield row[0], row[1], float(row[2]) if isinstance(row[2], (int, float)) else 0.0, values

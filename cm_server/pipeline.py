@@ -95,9 +95,11 @@ def analyse_layer(name: str, activations: Tensor, analysis: Analysis, before: La
         stable = label_stability(analysis.context.prepare, analysis.context.image_text, lively, analysis.bootstrap)
         arrays["stability"] = np.full(len(rows), np.nan, dtype=np.float32)
         arrays["stability"][rows] = stable.cpu().numpy()
-    if before is not None and before.arrays.embeddings.shape == arrays["embeddings"].shape:
+    summary = _summary(name, activations, live, analysis, _measured(found, analysis))
+    # u of another encoder, word list or probe set: how far a unit moved cannot be said
+    if before is not None and before.summary.fingerprint == summary.fingerprint:
         arrays["shift"] = np.linalg.norm(arrays["embeddings"] - before.arrays.embeddings, axis=1)
-    return LayerReport(_summary(name, activations, live, analysis, _measured(found, analysis)), LayerArrays(**arrays))
+    return LayerReport(summary, LayerArrays(**arrays))
 
 
 def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, measured: dict) -> LayerSummary:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cm_server.calibration import LayerCalibration, ProbeContext
 from cm_server.core import embedding, ranking
-from cm_server.projections import place_units
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES
 from cm_server.vocabulary import Vocabulary
 
@@ -63,10 +62,8 @@ def read_layer(
         calibration: of this layer's width.
         tau: the user's lowest similarity for *interpretable*.
     """
-    text = vocabulary.text.to(activations.device)
-    places = torch.from_numpy(vocabulary.layout.positions).to(activations.device)
     parts = [
-        _read(columns, similarity, text, places, calibration, tau, activations.shape[1])
+        _read(columns, similarity, vocabulary, calibration, tau, activations.shape[1])
         for columns, similarity in _blocks(activations, context)
     ]
     names = [f.name for f in fields(UnitReadings)]
@@ -90,8 +87,7 @@ def _blocks(activations: Tensor, context: ProbeContext) -> Iterator[tuple[Tensor
 def _read(
     activations: Tensor,
     similarity: Tensor,
-    text: Tensor,
-    places: Tensor,
+    vocabulary: Vocabulary,
     calibration: LayerCalibration,
     tau: float,
     live: int,
@@ -103,8 +99,8 @@ def _read(
     return UnitReadings(
         concepts=concepts,
         similarities=similarities,
-        embeddings=weights @ text,
-        positions=place_units(similarity, places, calibration.map_temperature),
+        embeddings=weights @ vocabulary.text.to(weights),
+        positions=vocabulary.place(similarity, calibration.map_temperature),
         words=embedding.effective_words(weights),
         samples=samples,
         activations=strengths,

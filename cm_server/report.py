@@ -131,6 +131,7 @@ class SnapshotReport:
         seconds: stage name to seconds spent.
         layers: module path to report, in the order of the network.
         epoch: one id per training process; a resumed run has several.
+        probe_fingerprint: the probe set it was captured on.
     """
 
     run: str
@@ -141,6 +142,7 @@ class SnapshotReport:
     layers: Mapping[str, LayerReport]
     seconds: Mapping[str, float] = field(default_factory=dict)
     epoch: str = ""
+    probe_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ class RunInfo:
 
     ``state`` is one of ``waiting`` (connected, nothing captured), ``running``, ``finished``, ``failed`` (training
     ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server
-    is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special.
+    is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special. ``revision``
+    grows when what was read before no longer holds: a resumed process superseded a part, or an earlier part came late.
     """
 
     run: str
@@ -170,6 +173,7 @@ class RunInfo:
     map_fingerprint: str
     config: Mapping[str, object]
     stats: Mapping[str, object]
+    revision: int = 0
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,7 @@ class SnapshotInfo:
     committed_at: float
     seconds: Mapping[str, float]
     epoch: str = ""
+    probe_fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,7 @@ class SeriesPoint:
     time: float
     summary: LayerSummary
     committed_at: float = 0.0
+    epoch: str = ""
 
 
 @dataclass(frozen=True)

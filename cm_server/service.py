@@ -202,7 +202,7 @@ class Service:
         deepest = list(report.layers.values())[-1].summary
         running = {"state": "running"} if report.run in self._ingest.sessions else {}
         self._writer.save_run(report.run, activity="", temperature=deepest.temperature, **running)
-        self._ingest.committed(report.run, report.capture, "committed")
+        self._ingest.committed(report.run, report.epoch, report.capture, "committed")
         self._publisher.publish("snapshot", report.run, report.step)
         self._desk.report(report)
 
@@ -211,8 +211,8 @@ class Service:
             self._writer.save_run(failed.run, activity=f"analysis failed: {failed.reason}"[:500])
             self._publisher.publish("run", failed.run)
             return
-        self._writer.add_gap(failed.run, failed.step, failed.reason[:200])
-        self._ingest.committed(failed.run, failed.capture, failed.reason[:200])
+        self._writer.add_gap(failed.run, failed.step, failed.reason[:200], failed.epoch, failed.capture)
+        self._ingest.committed(failed.run, failed.epoch, failed.capture, failed.reason[:200])
         self._publisher.publish("gap", failed.run, failed.step)
 
     def _on_alert(self, alert: Alert) -> None:

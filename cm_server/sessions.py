@@ -32,6 +32,9 @@ class Session:
         step: newest step heard of.
         finish: the client's last word, kept until nothing is pending.
         rivals: other processes that said hello for this run, and when they first did.
+        late: the process is gone, and what it left on its disk is sent by another one.
+        leads: what it says of the run as a whole counts: it is alive, or nobody newer is there.
+        begun: whether a capture has been handed to the analysis.
     """
 
     run: str
@@ -48,6 +51,9 @@ class Session:
     lost: bool = False
     finish: Finish | None = None
     rivals: dict[str, float] = field(default_factory=dict)
+    late: bool = False
+    leads: bool = True
+    begun: bool = False
 
     def yields_to(self, epoch: str, now: float) -> bool | None:
         """Whether another process may take over this run.

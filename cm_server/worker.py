@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -39,19 +39,21 @@ class ProbeJob:
 
 @dataclass(frozen=True)
 class CaptureJob:
-    """A capture is complete."""
+    """A capture is complete; ``before`` is the stored report that a session's first one is measured against."""
 
     run: str
     epoch: str
     capture: Capture
     received_at: float
+    before: SnapshotReport | None = None
 
 
 @dataclass(frozen=True)
 class ForgetJob:
-    """The run is over: let go of what is held for it."""
+    """Nobody sends captures of this run on this probe set any more: let go of what is held for them."""
 
     run: str
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Failed:
     capture: int
     step: int
     reason: str
+    epoch: str = ""
 
 
 Job = ProbeJob | CaptureJob | ForgetJob
@@ -105,6 +108,7 @@ class WorkerSettings:
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
         bootstrap: resampled probe sets per capture for the labels' stability; 0: none.
+        placement: of the units among the words.
     """
 
     encoder: Encoder
@@ -115,13 +119,19 @@ class WorkerSettings:
     temperature: float | None = None
     device: str | None = None
     bootstrap: int = 0
+    placement: str = "barycentric"
 
 
 @dataclass
 class _Run:
     context: ProbeContext
     calibrations: dict[str, LayerCalibration] = field(default_factory=dict)
-    previous: SnapshotReport | None = None
+    previous: dict[str, SnapshotReport] = field(default_factory=dict)
+
+    def before(self, job: CaptureJob) -> SnapshotReport | None:
+        """The last report before this capture: of the same process, or the stored one where it is the first."""
+        found = [r for r in (self.previous.get(job.epoch), job.before) if r is not None and r.step < job.capture.step]
+        return max(found, key=lambda report: report.step, default=None)
 
 
 class AnalysisWorker:
@@ -140,7 +150,7 @@ class AnalysisWorker:
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
         self._vocabulary: Vocabulary | None = None
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[tuple[str, str], _Run] = {}
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
     def start(self) -> None:
@@ -181,7 +191,7 @@ class AnalysisWorker:
 
     def _run_job(self, job: Job) -> None:
         if isinstance(job, ForgetJob):
-            self._runs.pop(job.run, None)
+            self._runs.pop((job.run, job.fingerprint), None)
         elif isinstance(job, ProbeJob):
             self._prepare(job)
         else:
@@ -191,10 +201,15 @@ class AnalysisWorker:
         logger.warning("analysis of run %s failed: %s", job.run, error, exc_info=not isinstance(error, ValueError))
         capture = job.capture if isinstance(job, CaptureJob) else None
         number, step = (capture.capture, capture.step) if capture else (-1, -1)
-        self._give(Failed(job.run, number, step, f"{type(error).__name__}: {error}"))
+        epoch = job.epoch if isinstance(job, CaptureJob) else ""
+        self._give(Failed(job.run, number, step, f"{type(error).__name__}: {error}", epoch))
 
     def _prepare(self, job: ProbeJob) -> None:
-        encoder = self._settings.encoder
+        encoder, key = self._settings.encoder, (job.run, job.fingerprint)
+        if key in self._runs:  # another process of the run, or the same one once more
+            self._runs[key] = _Run(self._runs[key].context, previous=self._runs[key].previous)
+            self._give(Ready(job.run, encoder.name, self._words()))
+            return
         self._give(Activity(job.run, f"laying out {len(self._settings.concepts)} concept words"))
         vocabulary = self._words()
         self._watch_progress(encoder, job.run)
@@ -207,13 +222,15 @@ class AnalysisWorker:
             self._cache,
             self._device(),
         )
-        self._runs[job.run] = _Run(context)
+        self._runs[key] = _Run(context)
         self._give(Ready(job.run, encoder.name, vocabulary))
 
     def _words(self) -> Vocabulary:
         if self._vocabulary is None:
             settings = self._settings
-            self._vocabulary = build_vocabulary(settings.encoder, settings.concepts, settings.projection, self._cache)
+            self._vocabulary = build_vocabulary(
+                settings.encoder, settings.concepts, settings.projection, self._cache, settings.placement
+            )
         return self._vocabulary
 
     def _watch_progress(self, encoder: Encoder, run: str) -> None:
@@ -221,8 +238,8 @@ class AnalysisWorker:
         encoder.progress = lambda done, total: self._give(Activity(run, f"embedding probe images {done}/{total}"))
 
     def _analyse(self, job: CaptureJob) -> None:
-        state = self._runs.get(job.run)
-        if state is None or state.context.probe_fingerprint != job.capture.probe_fingerprint:
+        state = self._runs.get((job.run, job.capture.probe_fingerprint))
+        if state is None:
             raise ValueError("its probe set could not be analysed, or is another one")
         for name, values in job.capture.activations.items():
             if name not in state.calibrations:
@@ -230,8 +247,9 @@ class AnalysisWorker:
         assert self._vocabulary is not None  # made together with the context
         tau, bootstrap = self._settings.tau, self._settings.bootstrap
         analysis = Analysis(state.context, self._vocabulary, state.calibrations, tau, bootstrap)
-        report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
-        state.previous = report
+        report = analyse(job.run, job.capture, analysis, state.before(job), job.received_at, job.epoch)
+        report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
+        state.previous[job.epoch] = report
         self._give(Done(report))
 
     def _calibrate(self, run: str, name: str, values: np.ndarray, state: _Run) -> LayerCalibration:

@@ -138,7 +138,7 @@ class Source:
 
     def _whole_trail(self, reader: StoreReader, run: RunData, layer: str, unit: int) -> Trail:
         """The unit's trail up to the newest snapshot; only snapshots that are new to it are read."""
-        key = (run.info.run, run.info.created, layer, unit)
+        key = (run.info.run, *_moment(run.info), layer, unit)
         newest = run.series[layer][-1].sequence
         known, trail = self._trails.get(key, lambda: (0, None))
         if newest > known:
@@ -168,8 +168,8 @@ class Source:
         info = reader.run(run)
         if info is None:
             return None
-        if old is not None and old.data.info.created != info.created:
-            old = None  # the run was deleted and made anew under the same id
+        if old is not None and _moment(old.data.info) != _moment(info):
+            old = None  # deleted and made anew under the same id, or a resumed process superseded a part of it
         series = dict(old.series) if old else {}
         for layer, points in reader.series(run, after=old.sequence if old else 0).items():
             series[layer] = series.get(layer, []) + points
@@ -182,6 +182,11 @@ class Source:
         )
         sequence = max((p[-1].sequence for p in series.values() if p), default=0)
         return _Entry(data, version, time.monotonic(), sequence, row, series, scalars)
+
+
+def _moment(info: RunInfo) -> tuple[float, int]:
+    """What was read of a run goes on being true while this stays the same."""
+    return info.created, info.revision
 
 
 class _Cache:

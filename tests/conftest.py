@@ -13,5 +13,9 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     base = Path(tmp_path_factory.getbasetemp()) / "xdg"
     monkeypatch.setenv("XDG_DATA_HOME", str(base / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-    for name in ("CM_SERVER", "CM_RUN", "CM_NAME", "CM_EVERY", "CM_MODE", "CM_CONFIG", "CM_STORE", "CM_PLANNED_STEPS"):
-        monkeypatch.delenv(name, raising=False)
+    # A test's own: what one leaves in the spool, the next would send.
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    for name in ("SERVER", "RUN", "NAME", "EVERY", "MODE", "SPOOL", "SPOOL_BYTES"):
+        monkeypatch.delenv(f"CM_{name}", raising=False)
+    for name in ("START_STEP", "PLANNED_STEPS", "CONFIG", "STORE"):
+        monkeypatch.delenv(f"CM_{name}", raising=False)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +116,18 @@ def test_a_planted_concept_is_found_in_the_unit_it_was_planted_in(server, tmp_pa
     middle = np.median(best.reshape(-1, 3), axis=0)
     nearest = np.abs(COLORS - middle).sum(axis=1).argmin()
     assert PLANTED_WORDS[nearest] == PLANTED_WORDS[0], "un-normalised images show the colour the unit answers to"
+    found = _search("guitar", tmp_path)
+    assert (found["run"], found["layer"], found["step"]) == ("planted", "detectors", 40)
+    assert found["concepts"][0]["label"] == "guitar"
+    assert found["neurons"][0]["label"] == f"detectors:{PLANTED_WORDS.index('guitar')}"
+    shown = np.median(reader.probe_image(info.probe_fingerprint, found["images"][0]["index"]).reshape(-1, 3), axis=0)
+    assert PLANTED_WORDS[np.abs(COLORS - shown).sum(axis=1).argmin()] == "guitar"
+
+
+def _search(text: str, folder: Path) -> dict:
+    places = ["--store", str(folder / "store"), "--cache", str(folder / "cache"), "--encoder", "planted"]
+    command = [sys.executable, "-m", "cm_server.cli", "search", text, *places, "--json"]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
 
 
 def test_a_server_that_is_killed_and_comes_back_loses_no_snapshot(server, tmp_path: Path) -> None:

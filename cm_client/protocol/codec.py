@@ -143,6 +143,8 @@ def _checked_fields(kind: str, fields: dict[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, wanted in _plain_fields(MESSAGES[kind]).items():
         if name not in fields:
+            if name in _optional_fields(MESSAGES[kind]):
+                continue  # an older sender does not know it yet
             raise ProtocolError(f"{kind} lacks the field {name!r}")
         _check_value(kind, name, fields[name], wanted)
         values[name] = fields[name]
@@ -205,3 +207,10 @@ def _array_fields(cls: type) -> tuple[str, ...]:
 @cache
 def _plain_fields(cls: type) -> dict[str, type]:
     return {name: typing.get_origin(hint) or hint for name, hint in _hints(cls).items() if hint is not Array}
+
+
+@cache
+def _optional_fields(cls: type) -> frozenset[str]:
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(cls)
+    return frozenset(f.name for f in fields if not (f.default is missing and f.default_factory is missing))

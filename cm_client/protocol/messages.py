@@ -1,8 +1,9 @@
 """Every message of the protocol, one small frozen dataclass each.
 
 Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `CaptureStart`, `CaptureChunk`, `ScalarBatch`, `Dropped`,
-`Heartbeat`, `Finish`. Server to client: `Welcome`, `Refuse`, `Unknown`, `CaptureAck`, `ScalarAck`, `Pong`,
-`AlertNotice`. Fields are plain values; a field typed `Array` travels as the message's raw frame.
+`Heartbeat`, `Finish`. Server to client: `Welcome`, `ProbeAck`, `FinishAck`, `Refuse`, `Unknown`, `CaptureAck`,
+`ScalarAck`, `Pong`, `AlertNotice`. Fields are plain values; a field typed `Array` travels as the message's raw frame; a
+field with a default may be missing on the wire (an older sender).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ class Hello:
     """Opens or reopens a session for a run. Answered by `Welcome` or `Refuse`.
 
     ``config`` holds the user's own settings (flat, JSON values); ``planned_steps`` is -1 where unknown.
+    ``start_step`` is where a resumed training goes on, -1 where the user said nothing. ``backfill``: the process is
+    gone, and what it left on its disk is sent by another one.
     """
 
     name: str
@@ -30,11 +33,16 @@ class Hello:
     host: str
     pid: int
     config: dict[str, Any] = field(default_factory=dict)
+    start_step: int = -1
+    backfill: bool = False
 
 
 @dataclass(frozen=True)
 class ProbeStart:
-    """Announces a probe set of ``count`` images, uint8 ``[count, height, width, 3]``."""
+    """Announces a probe set of ``count`` images, uint8 ``[count, height, width, 3]``.
+
+    Answered by `ProbeAck` once all of it is stored.
+    """
 
     fingerprint: str
     count: int
@@ -90,21 +98,34 @@ class ScalarBatch:
 
 @dataclass(frozen=True)
 class Dropped:
-    """Captures the client had to drop, whole, since it last said so: rows ``[step, reason]``."""
+    """Captures the client had to drop, whole: rows ``[step, reason]``, and the number of each capture.
+
+    Answered by a `CaptureAck` (``dropped``) for each number once the gaps are committed. Without ``captures`` (an older
+    client) there is no answer.
+    """
 
     rows: list[list[Any]]
+    captures: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The client is alive. ``stats``: step, overhead share, captures sent and dropped, bytes. Answered by `Pong`."""
+    """The client is alive. ``stats``: step, overhead share, captures sent and dropped, bytes. Answered by `Pong`.
+
+    ``unacked`` numbers captures that are sent to their last chunk and not acked: the server acks again what it has, and
+    answers `Unknown` where one never came whole (a connection broke without either side noticing).
+    """
 
     stats: dict[str, Any]
+    unacked: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Finish:
-    """Training is over: ``finished`` or ``failed``."""
+    """Training is over: ``finished`` or ``failed``; ``lost`` where a process was killed and its spool is sent later.
+
+    Answered by `FinishAck` once the end is committed.
+    """
 
     status: str
     stats: dict[str, Any]
@@ -116,7 +137,8 @@ class Welcome:
 
     ``credit``: bytes of captures the client may have un-acked. ``known_probe``: fingerprint of a probe set the server
     already has for this run, or empty. ``needs``: what captures must carry (``pooled``). ``min_probes``: fewest images
-    the detector accepts.
+    the detector accepts. ``acks``: whether it answers with `ProbeAck` and `FinishAck`, and acks drops. ``known_step``:
+    the last step that other processes of this run have told of, -1 where there were none.
     """
 
     server_version: str
@@ -124,6 +146,20 @@ class Welcome:
     known_probe: str
     needs: str
     min_probes: int
+    acks: bool = False
+    known_step: int = -1
+
+
+@dataclass(frozen=True)
+class ProbeAck:
+    """The probe set of this fingerprint is complete and stored."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class FinishAck:
+    """The run's end is committed: nothing of this epoch is expected any more."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +176,10 @@ class Unknown:
 
 @dataclass(frozen=True)
 class CaptureAck:
-    """This capture is committed, or will never be (``outcome``: ``committed``, ``duplicate`` or a reason)."""
+    """This capture is committed, or will never be.
+
+    ``outcome``: ``committed``, ``duplicate``, ``dropped`` or a reason.
+    """
 
     capture: int
     outcome: str
@@ -184,6 +223,8 @@ MESSAGES: dict[str, type] = {
         Heartbeat,
         Finish,
         Welcome,
+        ProbeAck,
+        FinishAck,
         Refuse,
         Unknown,
         CaptureAck,

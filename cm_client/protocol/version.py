@@ -1,3 +1,3 @@
 """The protocol's version: another major number is refused in words, a higher minor one is understood."""
 
-VERSION = (1, 0)
+VERSION = (1, 1)

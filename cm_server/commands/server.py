@@ -22,8 +22,9 @@ ANALYSIS = (
         "or a plug-in's name",
         metavar="DETECTOR",
     ),
-    Option("concepts", str, "", "file of concept words, one a line, optional category; default: the shipped set"),
+    Option("concepts", str, "", "file of words, one a line, optional category; or common-words[:N]; default: ours"),
     Option("projection", str, "umap", "how the words are laid out on the map", metavar="{umap,pca}"),
+    Option("placement", str, "barycentric", "how units are placed among the words", metavar="{barycentric,umap}"),
     Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
     Option("bootstrap", int, 0, "resampled probe sets per capture that say how stable labels are; 0: none", minimum=0),
     Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
@@ -85,16 +86,19 @@ def _worker_settings(values: Mapping[str, Any]):
     from cm_server.concepts import load_concepts
     from cm_server.detectors import make_detector
     from cm_server.encoders import make_encoder
-    from cm_server.projections import PROJECTIONS, ProjectionError
+    from cm_server.projections import PLACEMENTS, PROJECTIONS, ProjectionError
     from cm_server.worker import WorkerSettings
 
     if values["projection"] not in PROJECTIONS:
         raise ProjectionError(f"projection {values['projection']!r} is unknown: choose one of {', '.join(PROJECTIONS)}")
+    if values["placement"] not in PLACEMENTS:
+        raise ProjectionError(f"placement {values['placement']!r} is unknown: choose one of {', '.join(PLACEMENTS)}")
     return WorkerSettings(
         encoder=make_encoder(values["encoder"], values["device"] or None),
         detector=make_detector(values["detector"]),
         concepts=load_concepts(values["concepts"] or None),
         projection=values["projection"],
+        placement=values["placement"],
         tau=values["tau"],
         temperature=values["temperature"] or None,
         device=values["device"] or None,

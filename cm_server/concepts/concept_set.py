@@ -1,4 +1,4 @@
-"""Reading a concept set: the shipped list of about 1,200 words, or a file of the user's own.
+"""Reading a concept set: the shipped list of about 1,200 words, common English words, or a file of the user's own.
 
 A file holds one word a line, optionally a comma or a tab and its category; a first line ``word,category`` is a header,
 blank lines and lines that begin with ``#`` are skipped, wherever they stand. The anchors of d_anchor (paper Eq. 2) are
@@ -10,16 +10,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
+from cm_server.concepts.common_words import CommonWordsError, common_words
+
 log = logging.getLogger(__name__)
 
 CATEGORIES = ("color", "texture", "material", "part", "object", "scene")
 SHIPPED_NAME = "concept-monitor"
+COMMON_NAME = "common-words"
 _SHIPPED_FILE = "concepts.csv"
 _HEADERS = (["word"], ["concept"], ["word", "category"], ["concept", "category"])
 _EXAMPLES = 5
@@ -68,23 +72,37 @@ class ConceptSet:
 def load_concepts(path: str | Path | None = None) -> ConceptSet:
     """Read a concept set.
 
-    Repeated words (case and white space aside) are dropped, the first kept, and counted in one warning.
+    Repeated words are dropped, the first kept, and counted in one warning; case, white space, hyphens and apostrophes
+    make no difference (``T-shirt``, ``t shirt`` and ``tshirt`` are one word).
 
     Args:
-        path: The file; None reads the shipped set.
+        path: The file; None reads the shipped set; ``common-words`` or ``common-words:N`` takes the 20,000 or N most
+            frequent English words (`common_words`).
 
     Returns:
         The words as written, white space folded, in the file's order.
 
     Raises:
         ConceptFileError: If the file is missing, not UTF-8 text, has no word or too many columns, or names a category
-            that is not in `CATEGORIES`.
+            that is not in `CATEGORIES`; or if the number of common words is not one.
     """
+    if str(path).split(":")[0] == COMMON_NAME:
+        return _common(str(path))
     if path is None:
         text = resources.files(__package__ or "cm_server.concepts").joinpath(_SHIPPED_FILE).read_text(encoding="utf-8")
         return _parse(text, SHIPPED_NAME, _SHIPPED_FILE)
     path = Path(path)
     return _parse(_read(path), path.stem, str(path))
+
+
+def _common(spec: str) -> ConceptSet:
+    number = spec.partition(":")[2]
+    try:
+        words = common_words(int(number)) if number else common_words()
+    except (ValueError, CommonWordsError) as error:
+        reason = str(error) if isinstance(error, CommonWordsError) else "the number is not a whole one"
+        raise ConceptFileError(f"concept set {spec!r}: {reason}; give {COMMON_NAME} or {COMMON_NAME}:20000") from error
+    return ConceptSet(f"{COMMON_NAME}-{len(words)}", words, (None,) * len(words))
 
 
 def _read(path: Path) -> str:
@@ -111,10 +129,11 @@ def _parse(text: str, name: str, file: str) -> ConceptSet:
     kept: dict[str, tuple[str, str | None]] = {}
     repeated: list[str] = []
     for word, category in _entries(text.split("\n"), file):
-        if word.casefold() in kept:
+        key = _folded(word)
+        if key in kept:
             repeated.append(word)
         else:
-            kept[word.casefold()] = (word, category)
+            kept[key] = (word, category)
     if not kept:
         raise ConceptFileError(f"concept file {file} holds no word; give one word a line, optionally ',category'")
     if repeated:
@@ -122,6 +141,11 @@ def _parse(text: str, name: str, file: str) -> ConceptSet:
         log.warning("concept file %s repeats %d word(s), the first of each is kept: %s", file, len(repeated), examples)
     words, categories = zip(*kept.values(), strict=True)
     return ConceptSet(name, words, categories)
+
+
+def _folded(word: str) -> str:
+    """What two spellings of one word share; the word itself where it holds nothing else."""
+    return re.sub(r"[\s\-_'’]+", "", word.casefold()) or word
 
 
 def _entries(lines: Iterable[str], file: str) -> Iterator[tuple[str, str | None]]:

@@ -74,6 +74,11 @@ class AlertMachine:
         changes += [self._absent(rule, step) for rule in list(self._entries) if rule not in found]
         return [change for change in changes if change is not None]
 
+    @property
+    def open_rules(self) -> set[str]:
+        """Rules whose alert fires or recovers."""
+        return {rule for rule, entry in self._entries.items() if entry.state in ("firing", "recovering")}
+
     def end(self, step: int) -> list[Transition]:
         """The run is over: whatever fires has ended."""
         open_entries = {r: e for r, e in self._entries.items() if e.state in ("firing", "recovering")}

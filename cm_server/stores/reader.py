@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
+from cm_server.core.lineage import Epoch
 from cm_server.report import (
     Alert,
     ConceptMap,
@@ -23,7 +25,7 @@ from cm_server.report import (
     SnapshotInfo,
     Trail,
 )
-from cm_server.stores import schema
+from cm_server.stores import epochs, schema
 from cm_server.stores.errors import StoreError
 from cm_server.stores.segments import ArraySpec, Extent, read_record, read_row
 
@@ -59,34 +61,50 @@ class StoreReader:
         return [(row["layer"], row["units"]) for row in rows]
 
     def snapshots(self, run: str, after: int = 0) -> list[SnapshotInfo]:
-        """The run's snapshots with a sequence number above ``after``, oldest first."""
+        """The run's snapshots with a sequence number above ``after``, by step.
+
+        What a resumed process superseded (`core.lineage`) is in none of the reader's answers.
+        """
         table = schema.snapshots
-        query = sa.select(table).where(table.c.run == run, table.c.sequence > after).order_by(table.c.sequence)
+        query = sa.select(table).where(table.c.run == run, table.c.sequence > after)
+        query = query.where(self._current(run, table)).order_by(table.c.step, table.c.sequence)
         return [SnapshotInfo(**row) for row in self._rows(query)]
 
+    def epochs(self, run: str) -> list[Epoch]:
+        """The training processes of a run, oldest first."""
+        with self._engine.connect() as connection:
+            return epochs.read(connection, run)
+
     def series(self, run: str, layer: str | None = None, after: int = 0) -> dict[str, list[SeriesPoint]]:
-        """Summaries per layer with a sequence number above ``after``, oldest first."""
+        """Summaries per layer with a sequence number above ``after``, by step."""
         table, when = schema.layer_reports, schema.snapshots
         query = (
             sa.select(
-                table.c.sequence, table.c.layer, table.c.step, table.c.summary, when.c.captured_at, when.c.committed_at
+                table.c.sequence,
+                table.c.layer,
+                table.c.step,
+                table.c.summary,
+                when.c.captured_at,
+                when.c.committed_at,
+                when.c.epoch,
             )
             .join(when, when.c.sequence == table.c.sequence)
-            .where(table.c.run == run, table.c.sequence > after)
-            .order_by(table.c.sequence)
+            .where(table.c.run == run, table.c.sequence > after, self._current(run, when))
+            .order_by(table.c.step, table.c.sequence)
         )
         if layer is not None:
             query = query.where(table.c.layer == layer)
         found: dict[str, list[SeriesPoint]] = {name: [] for name, _ in self.layers(run) if layer in (None, name)}
         for row in self._rows(query):
-            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"])
+            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"], row["epoch"])
             found.setdefault(row["layer"], []).append(SeriesPoint(row["sequence"], row["step"], *when_at))
         return found
 
     def report(self, run: str, layer: str, step: int | None = None) -> tuple[SnapshotInfo, LayerReport] | None:
         """One layer's report at the last snapshot not after ``step`` (None: the newest); None if there is none."""
         table, when = schema.layer_reports, schema.snapshots
-        query = sa.select(table).where(table.c.run == run, table.c.layer == layer)
+        query = sa.select(table).join(when, when.c.sequence == table.c.sequence)
+        query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))
         if step is not None:
             query = query.where(table.c.step <= step)
         rows = self._rows(query.order_by(table.c.step.desc(), table.c.sequence.desc()).limit(1))
@@ -102,9 +120,10 @@ class StoreReader:
         Raises:
             StoreError: the layer has no such unit.
         """
-        table = schema.layer_reports
-        query = sa.select(table).where(table.c.run == run, table.c.layer == layer, table.c.sequence > after)
-        query = query.order_by(table.c.sequence)
+        table, when = schema.layer_reports, schema.snapshots
+        query = sa.select(table).join(when, when.c.sequence == table.c.sequence)
+        query = query.where(table.c.run == run, table.c.layer == layer, table.c.sequence > after)
+        query = query.where(self._current(run, when)).order_by(table.c.step, table.c.sequence)
         if until is not None:
             query = query.where(table.c.step <= until)
         rows = self._rows(query)
@@ -124,10 +143,12 @@ class StoreReader:
     def scalars(self, run: str, after: int = 0) -> tuple[dict[str, Scalars], int]:
         """Logged quantities by name, and the row number to pass as ``after`` next time."""
         table = schema.scalars
-        query = sa.select(table).where(table.c.run == run, table.c.id > after).order_by(table.c.id)
+        query = sa.select(table).where(table.c.run == run, table.c.id > after, self._current(run, table))
+        query = query.order_by(table.c.id)
         rows = self._rows(query)
         names = sorted({row["name"] for row in rows})
-        found = {name: [row for row in rows if row["name"] == name] for name in names}
+        # By step: what an earlier process left on its disk may come after what a later one said.
+        found = {name: sorted((r for r in rows if r["name"] == name), key=itemgetter("step")) for name in names}
         return {
             name: Scalars(
                 name,
@@ -148,7 +169,7 @@ class StoreReader:
     def gaps(self, run: str) -> list[Gap]:
         """Captures that did not become snapshots, oldest first."""
         table = schema.gaps
-        rows = self._rows(sa.select(table).where(table.c.run == run).order_by(table.c.id))
+        rows = self._rows(sa.select(table).where(table.c.run == run, self._current(run, table)).order_by(table.c.id))
         return [Gap(row["run"], row["step"], row["time"], row["reason"]) for row in rows]
 
     def concept_map(self, run: str) -> ConceptMap | None:
@@ -185,6 +206,10 @@ class StoreReader:
         if not fingerprint.isalnum() or not path.exists():
             return None
         return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    def _current(self, run: str, table: sa.Table) -> sa.ColumnElement:
+        with self._engine.connect() as connection:
+            return epochs.current(connection, run, table.c.epoch, table.c.step)
 
     def _rows(self, query: sa.Select) -> list[dict[str, Any]]:
         with self._engine.connect() as connection:

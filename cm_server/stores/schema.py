@@ -40,6 +40,19 @@ runs = sa.Table(
     sa.Column("map_fingerprint", sa.Text, nullable=False, default=""),
     sa.Column("config", sa.JSON, nullable=False, default=dict),
     sa.Column("stats", sa.JSON, nullable=False, default=dict),
+    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
+)
+
+epochs = sa.Table(
+    "epochs",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("epoch", sa.Text, primary_key=True),
+    sa.Column("begun", sa.Float, nullable=False),
+    sa.Column("start_step", sa.Integer),
+    sa.Column("first_step", sa.Integer),
+    sa.Column("last_step", sa.Integer),
+    sa.Column("ended", sa.Text, nullable=False, server_default=""),
 )
 
 layers = sa.Table(
@@ -63,6 +76,7 @@ snapshots = sa.Table(
     sa.Column("committed_at", sa.Float, nullable=False),
     sa.Column("seconds", sa.JSON, nullable=False),
     sa.Column("epoch", sa.Text, nullable=False),
+    sa.Column("probe_fingerprint", sa.Text, nullable=False, server_default=""),
     sa.UniqueConstraint("run", "epoch", "capture"),
     sqlite_autoincrement=True,
 )
@@ -126,6 +140,8 @@ gaps = sa.Table(
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Text, nullable=False, server_default=""),
+    sa.Column("capture", sa.Integer),
 )
 
 concept_sets = sa.Table(

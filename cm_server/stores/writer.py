@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.report import Alert, ConceptMap, SnapshotReport
-from cm_server.stores import schema
+from cm_server.stores import epochs, schema
 from cm_server.stores.errors import StoreError
 from cm_server.stores.segments import SegmentWriter
 
@@ -82,6 +82,8 @@ class StoreWriter:
         segments.sync()
         with self._engine.begin() as connection:
             sequence = _insert_snapshot(connection, report)
+            epochs.note(connection, report.run, report.epoch, report.step, report.step)
+            _forget_gap(connection, report.run, report.epoch, report.capture)
             for name, layer in report.layers.items():
                 extent = asdict(extents[name])
                 row = {"sequence": sequence, "layer": name, "run": report.run, "step": report.step}
@@ -100,6 +102,7 @@ class StoreWriter:
             epoch: the client's epoch; with ``number`` it makes a row unique, so a resend changes nothing.
             rows: tuples (number, step, time, values by name); None stands for NaN or infinity.
         """
+        rows = list(rows)
         values = [
             {"run": run, "epoch": epoch, "number": number, "step": step, "time": at, "name": name, "value": value}
             for number, step, at, named in rows
@@ -108,13 +111,26 @@ class StoreWriter:
         if values:
             with self._engine.begin() as connection:
                 connection.execute(insert(schema.scalars).on_conflict_do_nothing(), values)
+                steps = [step for _, step, _, _ in rows]
+                epochs.note(connection, run, epoch, min(steps), max(steps))
 
-    def add_gap(self, run: str, step: int, reason: str) -> None:
-        """Records that a capture did not become a snapshot, and why."""
+    def add_gap(self, run: str, step: int, reason: str, epoch: str = "", capture: int | None = None) -> None:
+        """Records that a capture did not become a snapshot, and why; once where ``epoch`` and ``capture`` say which."""
+        row = {"run": run, "step": step, "time": time.time(), "reason": reason, "epoch": epoch, "capture": capture}
         with self._engine.begin() as connection:
-            connection.execute(
-                sa.insert(schema.gaps), {"run": run, "step": step, "time": time.time(), "reason": reason}
-            )
+            if capture is not None:
+                _forget_gap(connection, run, epoch, capture)
+            connection.execute(sa.insert(schema.gaps), row)
+
+    def begin_epoch(self, run: str, epoch: str, begun: float, start_step: int | None, late: bool = False) -> None:
+        """Records a training process of a run once; see `epochs.begin`."""
+        with self._engine.begin() as connection:
+            epochs.begin(connection, run, epoch, begun, start_step, late)
+
+    def end_epoch(self, run: str, epoch: str, state: str) -> None:
+        """Records how a training process ended."""
+        with self._engine.begin() as connection:
+            epochs.end(connection, run, epoch, state)
 
     def save_alert(self, alert: Alert) -> int:
         """Inserts (id 0) or updates an alert; returns its id."""
@@ -162,8 +178,15 @@ def _insert_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
         "committed_at": time.time(),
         "seconds": dict(report.seconds),
         "epoch": report.epoch,
+        "probe_fingerprint": report.probe_fingerprint,
     }
     return _new_key(connection, schema.snapshots, row)
+
+
+def _forget_gap(connection: sa.Connection, run: str, epoch: str, capture: int) -> None:
+    gap = schema.gaps.c
+    where = sa.and_(gap.run == run, gap.epoch == epoch, gap.capture == capture)
+    connection.execute(sa.delete(schema.gaps).where(where))
 
 
 def _new_key(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dash import Dash, Input, Output, State, html, no_update
@@ -74,12 +75,14 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         layout, report, theme, selected=here.unit, trail=trail, revision=f"{here.run}/{layer}", webgl=webgl, meta=meta
     )
     units = len(report.arrays.live)
+    # The images its units answered to: a process that resumed the run may have had others than the one before.
+    info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
     card = [here.run, here.page, layer, here.step, here.unit, snapshot.sequence]
     return (
         reply.figure("map", figure),
         reply.part("summary", [layer, snapshot.sequence], lambda: map_sentence(layout, report)),
         reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
-        reply.part("card", card, lambda: neuron_card(here, data.info, layout, report, trail, snapshot.step)),
+        reply.part("card", card, lambda: neuron_card(here, info, layout, report, trail, snapshot.step)),
         reply.part("unit", [here.unit], lambda: "" if here.unit is None else here.unit),
         reply.part("units", units, lambda: units - 1),
     )

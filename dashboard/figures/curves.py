@@ -26,8 +26,8 @@ _MARGIN = (66, 18, 4, 22)
 class Curve:
     """One layer's d_anchor through the run: arrays ``[S]``, oldest first.
 
-    ``breaks`` holds the indices at which a new fingerprint begins, ``resumes`` those at which training went on from an
-    earlier step: the curve is cut before both.
+    ``breaks`` holds the indices at which a new fingerprint begins, ``resumes`` those at which another training process
+    went on: the curve is cut before both.
     """
 
     steps: np.ndarray
@@ -50,8 +50,12 @@ def curve(points: Sequence[SeriesPoint]) -> Curve:
         values=np.array([p.summary.d_anchor for p in points], dtype=np.float64),
         baseline=np.array([p.summary.centroid_baseline for p in points], dtype=np.float64),
         breaks=tuple(i for i in range(1, len(marks)) if marks[i] != marks[i - 1]),
-        resumes=tuple(i for i in range(1, len(points)) if points[i].step <= points[i - 1].step),
+        resumes=tuple(i for i in range(1, len(points)) if _resumes(points[i - 1], points[i])),
     )
+
+
+def _resumes(before: SeriesPoint, point: SeriesPoint) -> bool:
+    return point.epoch != before.epoch or point.step <= before.step
 
 
 def d_anchor(

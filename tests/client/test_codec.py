@@ -17,6 +17,7 @@ from cm_client.protocol import VERSION, ProtocolError, VersionError, decode, enc
 from cm_client.protocol.messages import MESSAGES, Array, CaptureChunk, Pong, ScalarAck, ScalarBatch
 
 PLAIN = {
+    bool: st.booleans(),
     str: st.text(max_size=50),
     int: st.integers(-1, 2**53 - 1),
     float: st.floats(allow_nan=False, allow_infinity=False),

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from cm_client.outbox import BATCH_BYTES, BATCH_ROWS, NO_ROOM, CaptureItem, Outbox, row_bytes
+from cm_client.outbox import NO_ROOM, CaptureItem, Outbox
+from cm_client.rows import BATCH_BYTES, BATCH_ROWS, row_bytes, row_cost
 
-ROOM, ROWS, CREDIT = 4000, 30, 1500
+ROOM, ROW_ROOM, CREDIT = 4000, 60_000, 1500
 
 
 def item(number: int, step: int, size: int = 100) -> CaptureItem:
@@ -21,7 +22,7 @@ class OutboxLaws(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.box = Outbox(max_bytes=ROOM, max_rows=ROWS)
+        self.box = Outbox(max_bytes=ROOM, max_row_bytes=ROW_ROOM)
         self.box.opened(CREDIT)
         self.step = self.numbers = self.rows = 0
         self.unacked: dict[int, int] = {}
@@ -55,12 +56,12 @@ class OutboxLaws(RuleBasedStateMachine):
 
     @rule(names=st.integers(1, 20))
     def log(self, names: int) -> None:
-        self.box.add_scalars(self.step, 0.0, {f"name {i}": 0.0 for i in range(names)})
+        self.box.rows.add(self.step, 0.0, {f"name {i}": 0.0 for i in range(names)})
         self.rows += 1
 
     @rule()
     def send_rows(self) -> None:
-        rows = self.box.next_rows()
+        rows = self.box.rows.next_rows()
         numbers = [row[0] for row in rows]
         assert numbers == sorted(numbers)
         assert len(rows) <= BATCH_ROWS
@@ -72,21 +73,22 @@ class OutboxLaws(RuleBasedStateMachine):
     def ack_rows(self) -> None:
         if self.sent_rows:
             self.rows_acked = max(self.rows_acked, self.sent_rows[-1] + 1)
-            self.box.scalars_acked(self.sent_rows[-1])
+            self.box.rows.acked(self.sent_rows[-1])
 
     @rule()
     def reconnect(self) -> None:
         self.box.opened(CREDIT)
         self.sent.clear()
         self.sent_rows.clear()
+        self.told = 0  # all that is not acked is told again
 
     @rule()
     def tell(self) -> None:
-        self.told += len(self.box.next_dropped())
+        self.told += len(self.box.next_dropped()[0])
 
     @invariant()
     def captures_are_kept_or_counted(self) -> None:
-        kept = [i.number for i in self.box._captures]
+        kept = list(self.box._captures)
         assert kept == sorted(kept)
         assert set(kept) <= set(self.unacked)
         assert len(self.unacked) - len(kept) == self.box.captures_dropped
@@ -99,15 +101,19 @@ class OutboxLaws(RuleBasedStateMachine):
     @invariant()
     def bytes_are_bounded(self) -> None:
         # What may not be dropped (the first, the newest, what is under way) is the only reason to be over.
-        spare = [i for i in self.box._captures[:-1] if i.number not in self.box._sent and i.number != 0]
+        spare = [k for k in list(self.box._captures.values())[:-1] if not k.sent and k.number != 0]
         assert self.box.nbytes <= ROOM or not spare
         assert self.box.in_flight <= CREDIT or len(self.sent) == 1
+        assert self.box.nbytes == sum(k.nbytes for k in self.box._captures.values())
+        assert self.box.in_flight == sum(k.nbytes for k in self.box._captures.values() if k.sent)
 
     @invariant()
     def rows_are_kept_or_counted(self) -> None:
-        kept = [row[0] for row in self.box._rows]
+        kept = [row[0] for row in self.box.rows._rows]
         assert kept == list(range(self.rows - len(kept), self.rows))
-        assert len(kept) <= ROWS
+        assert self.box.rows.nbytes == sum(row_cost(row[3]) for row in self.box.rows._rows)
+        assert self.box.rows.nbytes <= ROW_ROOM
+        assert self.box.rows.unacked == len(kept)
         assert self.rows - len(kept) <= self.rows_acked + self.box.scalars_dropped
 
 
@@ -122,13 +128,15 @@ def test_thinning_keeps_the_ends_and_spreads_the_rest(gaps: list[int]) -> None:
     steps = list(np.cumsum(gaps))
     for number, step in enumerate(steps):
         box.add_capture(item(number, int(step)))
-    kept = [i.step for i in box._captures]
+    kept = [k.step for k in box._captures.values()]
     assert len(kept) == 4
     assert kept[0] == steps[0]
     assert kept[-1] == steps[-1]
-    dropped = [row[0] for row in box.next_dropped()]
+    rows, numbers = box.next_dropped()
+    dropped = [row[0] for row in rows]
+    assert [steps[number] for number in numbers] == dropped
     assert sorted(kept + dropped) == steps
-    assert not box.next_dropped()
+    assert not box.next_dropped()[0]
 
 
 def test_a_full_outbox_drops_the_capture_whose_neighbours_are_closest() -> None:
@@ -136,8 +144,11 @@ def test_a_full_outbox_drops_the_capture_whose_neighbours_are_closest() -> None:
     for number, step in enumerate((0, 10, 20, 21, 60)):
         box.add_capture(item(number, step))
     # 10 lies between 0 and 20, 20 between 10 and 21, 21 between 20 and 60.
-    assert [i.step for i in box._captures] == [0, 10, 21, 60]
-    assert box.next_dropped() == [[20, NO_ROOM]]
+    assert [k.step for k in box._captures.values()] == [0, 10, 21, 60]
+    assert box.next_dropped() == ([[20, NO_ROOM]], [2])
+    assert not box.empty
+    box.tell_again()
+    assert box.next_dropped() == ([[20, NO_ROOM]], [2])
 
 
 def test_everything_unacked_is_sent_again_and_nothing_else() -> None:
@@ -145,17 +156,17 @@ def test_everything_unacked_is_sent_again_and_nothing_else() -> None:
     box.opened(10**9)
     for number in range(4):
         box.add_capture(item(number, number))
-        box.add_scalars(number, 0.0, {"loss": 1.0})
+        box.rows.add(number, 0.0, {"loss": 1.0})
     assert [box.next_capture().number for _ in range(4)] == [0, 1, 2, 3]  # type: ignore[union-attr]
-    assert len(box.next_rows()) == 4
-    assert box.next_rows() == []
+    assert len(box.rows.next_rows()) == 4
+    assert box.rows.next_rows() == []
     box.capture_acked(1)
-    box.scalars_acked(2)
+    box.rows.acked(2)
     box.opened(10**9)
     assert [box.next_capture().number for _ in range(3)] == [0, 2, 3]
     assert box.next_capture() is None
-    assert [row[0] for row in box.next_rows()] == [3]
+    assert [row[0] for row in box.rows.next_rows()] == [3]
     for number in (0, 2, 3):
         box.capture_acked(number)
-    box.scalars_acked(3)
+    box.rows.acked(3)
     assert box.empty

@@ -343,7 +343,7 @@ def test_wrong_arguments_are_told_and_nothing_is_watched(caplog: pytest.LogCaptu
     for arguments, said in (
         ({"pool": "median"}, "pool 'median'"),
         ({"every": 0}, "every 0"),
-        ({"mode": "offline"}, "mode 'offline'"),
+        ({"mode": "sometimes"}, "mode 'sometimes'"),
         ({"mean": [0.5]}, "give both"),
         ({"probe_size": "many"}, "probe_size 'many'"),
     ):

@@ -24,6 +24,8 @@ class WireServer:
         self.credit, self.ack_captures, self.ack_scalars = credit, ack_captures, ack_scalars
         self.port = 0
         self.refusal = ""
+        self.speaks_1_1 = True
+        self.known_step = -1
         self.known_probe = ""
         self.envelopes: list[Envelope] = []
         self.identity = b""
@@ -105,7 +107,9 @@ class WireServer:
         if isinstance(message, m.Hello):
             self.envelopes.append(envelope)
             self._sessions.add(session)
-            answer = m.Welcome("test", self.credit, self.known_probe, "pooled", 2)
+            answer = m.Welcome(
+                "test", self.credit, self.known_probe, "pooled", 2, acks=self.speaks_1_1, known_step=self.known_step
+            )
             self._reply(router, envelope, m.Refuse(self.refusal) if self.refusal else answer)
         elif session not in self._sessions:
             self._reply(router, envelope, m.Unknown())
@@ -121,6 +125,20 @@ class WireServer:
             self._reply(router, envelope, m.Pong())
         elif isinstance(message, m.CaptureChunk) and self.ack_captures and message.capture in self.captures():
             self._reply(router, envelope, m.CaptureAck(message.capture, "committed"))
+        elif self.speaks_1_1:
+            self._answer_1_1(router, envelope)
+
+    def _answer_1_1(self, router: zmq.Socket, envelope: Envelope) -> None:
+        message = envelope.message
+        if isinstance(message, m.ProbeChunk):
+            starts = [start for start in self.of(m.ProbeStart) if start.fingerprint == message.fingerprint]
+            if starts and message.start + len(message.images) == starts[-1].count:
+                self._reply(router, envelope, m.ProbeAck(message.fingerprint))
+        elif isinstance(message, m.Dropped):
+            for number in message.captures:
+                self._reply(router, envelope, m.CaptureAck(number, "dropped"))
+        elif isinstance(message, m.Finish):
+            self._reply(router, envelope, m.FinishAck())
 
     def _reply(self, router: zmq.Socket, envelope: Envelope, message: Any) -> None:
         router.send_multipart([self.identity, *encode(message, envelope.run, envelope.epoch, 0)])

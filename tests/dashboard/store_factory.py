@@ -79,7 +79,16 @@ class Factory:
         }
         self.writer.save_run(run, **(fixed | values))
 
-    def snapshot(self, run: str, step: int, done: float, *, at: float | None = None, fingerprint: str = "f1") -> int:
+    def snapshot(
+        self,
+        run: str,
+        step: int,
+        done: float,
+        *,
+        at: float | None = None,
+        fingerprint: str = "f1",
+        epoch: str = "e1",
+    ) -> int:
         """Commits one snapshot; ``done`` in [0, 1] says how far the units have come. Returns its sequence number."""
         at = time.time() if at is None else at
         self._captures[run] += 1
@@ -87,7 +96,8 @@ class Factory:
             la: self._layer(run, la, done * (0.35 + 0.65 * i / max(1, len(self.layers) - 1)), fingerprint)
             for i, (la, _) in enumerate(self.layers)
         }
-        report = SnapshotReport(run, self._captures[run], step, at, at + 0.02, layers, {"analysis": 0.04}, epoch="e1")
+        report = SnapshotReport(run, self._captures[run], step, at, at + 0.02, layers, {"analysis": 0.04}, epoch=epoch)
+        self.writer.begin_epoch(run, epoch, at, None)
         return self.writer.commit_snapshot(report)
 
     def scalars(self, run: str, step: int, **values: float) -> None:

@@ -125,10 +125,17 @@ def test_a_resumed_run_shows_the_later_snapshot_of_a_step(tmp_path):
     factory = Factory(tmp_path, SMALL, words=60)
     factory.begin("r1")
     factory.ready("r1")
-    for step in (0, 20, 40, 20, 30):
-        last = factory.snapshot("r1", step, 0.5)
-    source = Source(tmp_path, Version())
+    version = Version()
+    source = Source(tmp_path, version)
+    for step in (0, 20, 40):
+        factory.snapshot("r1", step, 0.5, epoch="e1")
+    assert [point.step for point in source.run("r1").series["layer1"]] == [0, 20, 40]
+    for step in (20, 30):
+        last = factory.snapshot("r1", step, 0.5, epoch="e2")
+        version.now += 1
     data = source.run("r1")
+    assert [point.step for point in data.series["layer1"]] == [0, 20, 30]
+    assert [point.epoch for point in data.series["layer1"]] == ["e1", "e2", "e2"]
     assert data.at("layer1", None).sequence == last
     assert data.at("layer1", 20).sequence == last - 1
     snapshot, report = source.report(data, "layer1", 20)

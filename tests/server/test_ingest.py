@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,16 @@ import zmq
 
 from cm_client.protocol import encode
 from cm_client.protocol.messages import (
+    CaptureAck,
     CaptureStart,
+    Dropped,
+    Finish,
+    FinishAck,
     Heartbeat,
     Hello,
     Pong,
+    ProbeAck,
+    ProbeChunk,
     ProbeStart,
     Refuse,
     ScalarAck,
@@ -111,3 +117,72 @@ def test_a_run_that_falls_silent_is_lost_until_it_speaks_again(desk: Desk) -> No
     assert desk.reader.run("r").state == "lost"
     assert desk.say(Heartbeat({"lr": float(np.float32(0.5))})) == [Pong]
     assert desk.reader.run("r").state == "waiting"
+
+
+def test_drops_are_acked_once_committed_and_a_capture_is_never_both(desk: Desk) -> None:
+    desk.say(HELLO)
+    message = Dropped([[20, "no room"], [30, "no room"]], [2, 3])
+    for _ in range(2):
+        assert desk.say(message) == [CaptureAck, CaptureAck]
+        assert [(ack.capture, ack.outcome) for ack in desk.sent] == [(2, "dropped"), (3, "dropped")]
+    assert [(gap.step, gap.reason) for gap in desk.reader.gaps("r")] == [(20, "no room"), (30, "no room")]
+    assert desk.say(Dropped([[40, "an older client"]])) == []
+    assert len(desk.reader.gaps("r")) == 3
+
+
+def test_a_heartbeat_heals_lost_acks_and_lost_captures(desk: Desk) -> None:
+    desk.say(HELLO)
+    assert desk.say(Heartbeat({}, [4])) == [Pong, Unknown]
+    desk.ingest.sessions["r"].pending.add(4)
+    assert desk.say(Heartbeat({}, [4])) == [Pong]
+
+
+def test_an_end_is_acked_and_acked_again(desk: Desk) -> None:
+    desk.say(HELLO)
+    desk.say(ScalarBatch([[0, 12, 0.0, {"loss": 1.0}]]))
+    assert desk.say(Finish("failed", {"step": 12})) == [Pong, FinishAck]
+    assert desk.say(Finish("failed", {"step": 12})) == [FinishAck], "the ack was lost"
+    assert desk.say(Heartbeat({})) == [Unknown]
+    assert desk.reader.run("r").state == "failed"
+
+
+def test_a_stored_probe_set_is_acked_without_its_images(desk: Desk, tmp_path: Path) -> None:
+    desk.say(HELLO)
+    assert desk.say(ProbeStart("ab", 64, 4, 4, "drawn")) == []
+    images = np.zeros((64, 4, 4, 3), np.uint8)
+    assert desk.say(ProbeChunk("ab", 0, images)) == [ProbeAck]
+    assert desk.say(HELLO, epoch="e2", run="other") == [Welcome]
+    assert desk.say(ProbeStart("ab", 64, 4, 4, "drawn"), epoch="e2", run="other") == [ProbeAck]
+    assert desk.reader.run("other").probe_fingerprint == "ab"
+
+
+def test_a_dead_process_is_heard_beside_the_live_one_and_says_nothing_of_the_run(desk: Desk) -> None:
+    desk.say(replace(HELLO, started=50.0), epoch="live")
+    desk.say(ScalarBatch([[0, 60, 0.0, {"loss": 6.0}]]), epoch="live")
+    late = replace(HELLO, name="before", started=10.0, backfill=True)
+    assert desk.say(late, epoch="dead") == [Welcome]
+    assert desk.sent[0].known_step == 60
+    rows = [[0, 50, 0.0, {"loss": 5.0}], [1, 70, 0.0, {"loss": 7.0}]]
+    assert desk.say(ScalarBatch(rows), epoch="dead") == [ScalarAck]
+    assert desk.say(Finish("lost", {}), epoch="dead") == [Pong, FinishAck]
+    assert (desk.reader.run("r").name, desk.reader.run("r").state) == ("a run", "waiting")
+    assert desk.say(Heartbeat({}), epoch="live") == [Pong]
+    found = desk.reader.scalars("r")[0]["loss"]
+    assert (found.steps.tolist(), found.values.tolist()) == ([50, 60], [5.0, 6.0]), "70 is superseded"
+    assert desk.reader.run("r").revision > 0
+
+
+def test_a_run_known_from_a_spool_alone_began_when_its_process_did(desk: Desk) -> None:
+    desk.say(replace(HELLO, started=1000.0, backfill=True))
+    desk.say(ScalarBatch([[0, 1, 0.0, {"loss": 1.0}]]))
+    desk.say(Finish("finished", {"step": 1}))
+    info = desk.reader.run("r")
+    assert (info.state, info.created, info.stats) == ("finished", 1000.0, {"step": 1})
+
+
+def test_a_live_session_whose_process_died_goes_on_as_a_late_one(desk: Desk) -> None:
+    desk.say(HELLO)
+    assert desk.say(replace(HELLO, backfill=True)) == [Welcome]
+    assert "r" not in desk.ingest.sessions
+    assert desk.say(Heartbeat({})) == [Pong]
+    assert desk.say(HELLO, epoch="next") == [Welcome], "its successor need not wait for it"

@@ -1,0 +1,66 @@
+"""Captures: put together from chunks, then given to the analysis; or a recorded gap."""
+
+from __future__ import annotations
+
+import time
+
+from cm_client.protocol.messages import CaptureAck, CaptureChunk, CaptureStart
+from cm_server.core.assembly import AssemblyError
+from cm_server.counter import Counter
+from cm_server.report import SnapshotReport
+from cm_server.sessions import Session
+from cm_server.worker import CaptureJob
+
+
+class CaptureIntake:
+    """Takes `CaptureStart` and `CaptureChunk`."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def start(self, session: Session, start: CaptureStart) -> None:
+        """A capture is announced."""
+        if start.capture in session.pending:
+            return
+        if self._counter.writer.has_capture(session.run, session.epoch, start.capture):
+            self._counter.reply(session, CaptureAck(start.capture, "duplicate"))
+            return
+        try:
+            session.begin_capture(start)
+        except AssemblyError as error:
+            self._counter.lose(session, start.capture, start.step, str(error))
+
+    def chunk(self, session: Session, chunk: CaptureChunk) -> None:
+        """Some of its rows."""
+        assembly = session.captures.get(chunk.capture)
+        if assembly is None:
+            return
+        try:
+            capture = assembly.put(chunk)
+        except AssemblyError as error:
+            del session.captures[chunk.capture]
+            self._counter.lose(session, chunk.capture, assembly.start.step, str(error))
+            return
+        if capture is None:
+            return
+        del session.captures[chunk.capture]
+        session.pending.add(chunk.capture)
+        layers = [(name, values.shape[1]) for name, values in capture.activations.items()]
+        if layers != session.layers:
+            self._counter.writer.save_layers(session.run, layers)
+            session.layers = layers
+        before = None if session.begun else self._before(session, capture.step)
+        session.begun = True
+        self._counter.worker.submit(CaptureJob(session.run, session.epoch, capture, time.time(), before))
+
+    def _before(self, session: Session, step: int) -> SnapshotReport | None:
+        """The stored report that a session's first one is measured against: the last before it, on the same images."""
+        reader, layers = self._counter.reader, {}
+        for layer, _ in reader.layers(session.run):
+            found = reader.report(session.run, layer, step - 1)
+            if found is not None and found[0].probe_fingerprint == session.probe_fingerprint:
+                info, layers[layer] = found
+        if not layers:
+            return None
+        fields = (info.run, info.capture, info.step, info.captured_at, info.received_at)
+        return SnapshotReport(*fields, layers, epoch=info.epoch, probe_fingerprint=info.probe_fingerprint)

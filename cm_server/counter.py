@@ -1,0 +1,62 @@
+"""What every part of the ingest needs: the store, the worker, and a way to answer a session."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cm_client.protocol.messages import CaptureAck, Refuse
+from cm_server.detectors import Detector
+from cm_server.events import EventPublisher
+from cm_server.sessions import Session
+from cm_server.stores.reader import StoreReader
+from cm_server.stores.writer import StoreWriter
+from cm_server.worker import AnalysisWorker
+
+logger = logging.getLogger(__name__)
+
+Send = Callable[[bytes, Any, str, str], None]
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Where messages are handled.
+
+    Attributes:
+        writer, reader: the store.
+        worker: analyses.
+        publisher: tells dashboards when to look.
+        detector: its needs are passed to clients.
+        send: sends a message to an identity; never blocks.
+    """
+
+    writer: StoreWriter
+    reader: StoreReader
+    worker: AnalysisWorker
+    publisher: EventPublisher
+    detector: Detector
+    send: Send
+
+    def reply(self, session: Session, message: Any) -> None:
+        """Answers a session's client."""
+        self.send(session.identity, message, session.run, session.epoch)
+
+    def save(self, run: str, **values: object) -> None:
+        """Changes columns of a run, and says so."""
+        self.writer.save_run(run, **values)
+        self.publisher.publish("run", run)
+
+    def refuse(self, session: Session, reason: str) -> None:
+        """The run is over for its client: it asked for something that cannot be."""
+        logger.warning("run %s refused: %s", session.run, reason)
+        self.save(session.run, state="failed", activity=reason)
+        self.reply(session, Refuse(reason))
+
+    def lose(self, session: Session, capture: int, step: int, reason: str) -> None:
+        """A capture will never be a snapshot: a gap in the store, and the client may forget it."""
+        logger.warning("run %s: capture at step %d is lost: %s", session.run, step, reason)
+        self.writer.add_gap(session.run, max(step, 0), reason, session.epoch, capture)
+        self.reply(session, CaptureAck(capture, reason[:200]))
+        self.publisher.publish("gap", session.run, step)

@@ -1,0 +1,85 @@
+"""Probe sets: their images, put together, kept and given to the analysis."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+
+from cm_client.protocol.messages import ProbeAck, ProbeChunk, ProbeStart
+from cm_server.core.assembly import AssemblyError, ProbeAssembly
+from cm_server.counter import Counter
+from cm_server.sessions import Session
+from cm_server.worker import ProbeJob
+
+
+class ProbeIntake:
+    """Takes `ProbeStart` and `ProbeChunk`."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+
+    def restore(self, session: Session, fingerprint: str) -> None:
+        """A probe set that may be stored already."""
+        images = self._counter.reader.probe_images(fingerprint)
+        if images is not None:
+            self._accept(session, fingerprint, images)
+
+    def start(self, session: Session, start: ProbeStart) -> None:
+        """A probe set is announced."""
+        detector = self._counter.detector
+        if start.count < detector.min_probes:
+            self._counter.refuse(
+                session,
+                f"the probe set has {start.count} images, detector {detector.name} needs "
+                f"{detector.min_probes} or more: pass watch(probe_size=…) or a larger ProbeSet",
+            )
+            return
+        if start.fingerprint != session.probe_fingerprint:
+            self.restore(session, start.fingerprint)  # an earlier process may have sent it
+        if start.fingerprint == session.probe_fingerprint:
+            session.probe = None
+            self._ack(session, start.fingerprint, start.source)
+            return
+        with _Refusing(self._counter, session):
+            session.probe = ProbeAssembly(start)
+
+    def chunk(self, session: Session, chunk: ProbeChunk) -> None:
+        """Some of its images."""
+        if session.probe is None:
+            return
+        with _Refusing(self._counter, session):
+            images = session.probe.put(chunk)
+            if images is None:
+                return
+            source, session.probe = session.probe.start.source, None
+            self._counter.writer.save_probe_images(chunk.fingerprint, images)
+            self._accept(session, chunk.fingerprint, images)
+            self._ack(session, chunk.fingerprint, source)
+
+    def _ack(self, session: Session, fingerprint: str, source: str) -> None:
+        if session.leads:
+            known = {"probes": session.probe_count, "probe_fingerprint": fingerprint, "probe_source": source}
+            self._counter.save(session.run, **known)
+        self._counter.reply(session, ProbeAck(fingerprint))
+
+    def _accept(self, session: Session, fingerprint: str, images: np.ndarray) -> None:
+        session.probe_fingerprint, session.probe_count = fingerprint, len(images)
+        self._counter.save(session.run, activity="waiting for the analysis to begin")
+        self._counter.worker.submit(ProbeJob(session.run, fingerprint, images))
+
+
+class _Refusing:
+    """Turns an `AssemblyError` of the block into a refusal in words."""
+
+    def __init__(self, counter: Counter, session: Session) -> None:
+        self._counter, self._session = counter, session
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        if isinstance(error, AssemblyError):
+            self._counter.refuse(self._session, str(error))
+            return True
+        return False
