@@ -7,7 +7,7 @@ threshold for a layer would call its sparse units interpretable whatever they do
 
 So the null is a *curve*: the 95th percentile of the best similarity on shuffled images over the unit's **profile**, the
 one number of its values that decides how it does by chance (how much of it rests on few images). It is measured once
-for a probe set, words and detector, from columns of four kinds with many profiles each, and then costs nothing.
+for a probe set, words and detector, from columns of five kinds and their mirror images, and then costs nothing.
 """
 
 from __future__ import annotations

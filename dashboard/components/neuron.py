@@ -97,6 +97,9 @@ def _concept(unit: int, words: ConceptMap, report: LayerReport) -> list:
             "over the 95th percentile of shuffled images",
         ),
     ]
+    if arrays.stability is not None:
+        share = f"{100 * float(arrays.stability[unit]):.0f} %"
+        facts.append(("stability", share, "of resampled probe sets give the same best concept"))
     return [
         html.Div(
             [
