@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -23,6 +23,9 @@ from cm_server.index import VectorIndex
 from cm_server.projections import map_temperature
 from cm_server.vocabulary import Vocabulary
 
+Thresholds = Callable[[Tensor, int], Tensor]
+"""Activations ``[N, m]`` of live units, and how many the layer has, to the null's 95th percentile of each ``[m]``."""
+
 _UNKNOWN_NULL = NullModel(profiles.concentration, compares_units=True)
 """For a plug-in that does not say what its null depends on."""
 
@@ -38,8 +41,10 @@ class ProbeContext:
         images: cosine search over the image embeddings.
         to_centroid: ``[A]`` distance of each anchor to the mean word.
         fingerprint: encoder, words, anchors, probe set and detector.
-        null: what the detector's null depends on; None where it has none.
-        prepare: P to similarity, for a bootstrap; None where the detector cannot.
+        compares_units: whether a unit's similarity depends on the other units of its layer.
+        null: thresholds of live units with these activations; None where the detector has no null.
+        prepare: P to similarity, for a bootstrap.
+        kind: ``probe``, or ``stream``: then the images are those of one capture.
     """
 
     probe_fingerprint: str
@@ -48,13 +53,24 @@ class ProbeContext:
     images: VectorIndex
     to_centroid: Tensor
     fingerprint: str
-    null: NullModel | None = _UNKNOWN_NULL
-    prepare: Callable[[Tensor], Similarity] | None = None
+    compares_units: bool
+    null: Thresholds | None
+    prepare: Callable[[Tensor], Similarity]
+    kind: str = "probe"
 
-    @property
-    def compares_units(self) -> bool:
-        """Whether a unit's similarity depends on the other units of its layer."""
-        return self.null is None or self.null.compares_units
+    def null_of(self, activations: Tensor, live: int) -> Tensor:
+        """The null's 95th percentile for units with these values, NaN where there is no null.
+
+        Args:
+            activations: ``[N, m]``, some or all of a layer's live units.
+            live: how many live units the layer has.
+
+        Returns:
+            ``[m]``.
+        """
+        if self.null is None:
+            return activations.new_full((activations.shape[1],), torch.nan)
+        return self.null(activations, live)
 
 
 @dataclass(frozen=True)
@@ -65,27 +81,11 @@ class LayerCalibration:
         temperature: T of Eq. 1.
         map_temperature: T of the map.
         scale: d_anchor's two ends at that T.
-        null: thresholds of live units with these activations; None where the detector has no null.
     """
 
     temperature: float
     map_temperature: float
     scale: Yardstick
-    null: Callable[[Tensor, int], Tensor] | None = field(default=None, compare=False)
-
-    def null_of(self, activations: Tensor, live: int) -> Tensor:
-        """The null's 95th percentile for units with these values, NaN where there is no null.
-
-        Args:
-            activations: ``[N, m]``, some or all of the layer's live units.
-            live: how many live units the layer has.
-
-        Returns:
-            ``[m]``.
-        """
-        if self.null is None:
-            return activations.new_full((activations.shape[1],), torch.nan)
-        return self.null(activations, live)
 
 
 def probe_context(
@@ -107,23 +107,48 @@ def probe_context(
         device: where similarities are computed.
     """
     embedded, key = embedded_images(images, encoder, cache)
+    mark = fingerprint(vocabulary.fingerprint, vocabulary.anchors.tobytes(), key, detector.fingerprint)
+    return context_of(embedded, probe_fingerprint, vocabulary, detector, mark, device, cache)
+
+
+def context_of(
+    embedded: Tensor,
+    probe_fingerprint: str,
+    vocabulary: Vocabulary,
+    detector: Detector,
+    mark: str,
+    device: str,
+    cache: ArrayCache | None,
+    kind: str = "probe",
+) -> ProbeContext:
+    """Images in text space, seen through words and detector.
+
+    Args:
+        embedded: ``[N, D]``, unit rows.
+        probe_fingerprint: identifies the images.
+        vocabulary, detector: as chosen for the server.
+        mark: the context's fingerprint.
+        device: where similarities are computed.
+        cache: where the null is kept; None for images that never come again.
+        kind: ``probe`` or ``stream``.
+    """
     image_text = (embedded @ vocabulary.text.T).to(device)
+    through = getattr(detector, "prepare_embedded", None)  # faster for some, where N and K are large
+    fast = through(embedded.to(device), vocabulary.text.to(device)) if through else None
+    similarity = fast or detector.prepare(image_text)
+    model = getattr(detector, "null", _UNKNOWN_NULL)
     return ProbeContext(
         probe_fingerprint=probe_fingerprint,
         image_text=image_text,
-        similarity=_prepared(detector, embedded.to(device), vocabulary.text.to(device), image_text),
+        similarity=similarity,
         images=VectorIndex(embedded, "cosine"),
         to_centroid=centroid_distances(vocabulary.anchor_text, vocabulary.text),
-        fingerprint=fingerprint(vocabulary.fingerprint, vocabulary.anchors.tobytes(), key, detector.fingerprint),
-        null=getattr(detector, "null", _UNKNOWN_NULL),
+        fingerprint=mark,
+        compares_units=model is None or model.compares_units,
+        null=null_thresholds(similarity, model, image_text, mark, cache),
         prepare=detector.prepare,
+        kind=kind,
     )
-
-
-def _prepared(detector: Detector, images: Tensor, text: Tensor, image_text: Tensor) -> Similarity:
-    """Through the embeddings where the detector can and gains by it, else through P."""
-    embedded = getattr(detector, "prepare_embedded", None)
-    return (embedded(images, text) if embedded else None) or detector.prepare(image_text)
 
 
 def embedded_images(images: np.ndarray, encoder: Encoder, cache: ArrayCache) -> tuple[Tensor, str]:
@@ -164,34 +189,36 @@ def calibrate(
         return np.array([chosen, spread, scale.ideal, scale.chance, scale.chance_words])
 
     chosen, spread, ideal, chance, words = (float(v) for v in cache.get("calibration", key, compute))
-    return LayerCalibration(chosen, spread, Yardstick(ideal, chance, words), null_thresholds(context, cache))
+    return LayerCalibration(chosen, spread, Yardstick(ideal, chance, words))
 
 
-def null_thresholds(context: ProbeContext, cache: ArrayCache) -> Callable[[Tensor, int], Tensor] | None:
-    """The null of this probe set, words and detector, measured when first asked for and kept in the cache.
+def null_thresholds(
+    similarity: Similarity, model: NullModel | None, image_text: Tensor, mark: str, cache: ArrayCache | None
+) -> Thresholds | None:
+    """The null of some images, words and a detector, measured when first asked for.
 
     Args:
-        context: the probe set; a detector that compares units has a null for each width.
-        cache: where the curves are kept.
-
-    Returns:
-        What `LayerCalibration.null` wants; None where the detector has no null.
+        similarity: the detector on these images.
+        model: what its null depends on; None: it has none. One that compares units has a null for each width.
+        image_text: P ``[N, K]``.
+        mark: fingerprint of images, words and detector.
+        cache: where the curves are kept; None: only in memory, as long as the result lives.
     """
-    model = context.null
     if model is None:
         return None
 
     @lru_cache(maxsize=64)
     def curve(width: int) -> NullCurve:
-        key = fingerprint("null", NULL_VERSION, context.fingerprint, width)
-        images, device = len(context.image_text), str(context.image_text.device)
-        found = cache.get("null", key, lambda: null_curve(context.similarity, model, images, width, device).stacked())
-        return NullCurve(*found)
+        def measure() -> np.ndarray:
+            return null_curve(similarity, model, len(image_text), width, str(image_text.device)).stacked()
+
+        if cache is None:
+            return NullCurve(*measure())
+        return NullCurve(*cache.get("null", fingerprint("null", NULL_VERSION, mark, width), measure))
 
     def thresholds(activations: Tensor, live: int) -> Tensor:
-        profiles = model.profile(activations)
+        found = model.profile(activations)
         weights = null_widths(live) if model.compares_units else {NULL_DRAWS: 1.0}
-        parts = torch.stack([weight * curve(width).at(profiles) for width, weight in weights.items()])
-        return parts.sum(dim=0)
+        return torch.stack([weight * curve(width).at(found) for width, weight in weights.items()]).sum(dim=0)
 
     return thresholds

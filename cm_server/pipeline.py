@@ -91,7 +91,7 @@ def analyse_layer(name: str, activations: Tensor, analysis: Analysis, before: La
     arrays["live"] = rows
     for field, values in found.named().items():
         arrays[field][rows] = values.cpu().numpy()
-    if analysis.bootstrap and analysis.context.prepare is not None:
+    if analysis.bootstrap:
         stable = label_stability(analysis.context.prepare, analysis.context.image_text, lively, analysis.bootstrap)
         arrays["stability"] = np.full(len(rows), np.nan, dtype=np.float32)
         arrays["stability"][rows] = stable.cpu().numpy()
@@ -118,6 +118,9 @@ def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, m
         ideal=calibration.scale.ideal,
         chance=calibration.scale.chance,
         nonfinite=int((~torch.isfinite(activations)).any(dim=0).sum()),
+        kind=context.kind,
+        images=context.probe_fingerprint if context.kind == "stream" else "",
+        map_temperature=calibration.map_temperature,
         **measured,
     )
 

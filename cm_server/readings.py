@@ -63,7 +63,7 @@ def read_layer(
         tau: the user's lowest similarity for *interpretable*.
     """
     parts = [
-        _read(columns, similarity, vocabulary, calibration, tau, activations.shape[1])
+        _read(columns, similarity, vocabulary, calibration, tau, context.null_of(columns, activations.shape[1]))
         for columns, similarity in _blocks(activations, context)
     ]
     names = [f.name for f in fields(UnitReadings)]
@@ -90,12 +90,12 @@ def _read(
     vocabulary: Vocabulary,
     calibration: LayerCalibration,
     tau: float,
-    live: int,
+    null: Tensor,
 ) -> UnitReadings:
     weights = embedding.concept_weights(similarity, calibration.temperature)
     concepts, similarities = ranking.top_concepts(similarity, TOP_CONCEPTS)
     samples, strengths = ranking.top_samples(activations, TOP_SAMPLES)
-    null = calibration.null_of(activations, live).to(similarity.dtype)
+    null = null.to(similarity.dtype)
     return UnitReadings(
         concepts=concepts,
         similarities=similarities,

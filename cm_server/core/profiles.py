@@ -15,7 +15,8 @@ from torch import Tensor
 Profile = Callable[[Tensor], Tensor]
 """Activations ``[N, M]`` of live units to one number per unit ``[M]``."""
 
-_POINTS = 8
+_FIRING = 6
+"""Numbers of firing images: all ranks are alike from 100 on, so few points tell the curve."""
 _HAIR = 1e-3
 
 
@@ -84,10 +85,10 @@ def null_columns(model: NullModel, images: int) -> list[Tensor]:
     """
     z = torch.special.ndtri((torch.arange(images, dtype=torch.float64) + 0.5) / images)[:, None]
     if model.sees == "ranks":
-        return [_spikes(z)]
+        return [_spikes(z, _FIRING)]
     if model.sees == "top":
         return [_lognormal(z), _two_sided(z), _rectified(z)]
-    kinds = [_lognormal(z), _two_sided(z), _spikes(z), _rectified(z), _two_humps(z)]
+    kinds = [_lognormal(z), _two_sided(z), _spikes(z, 8), _rectified(z), _two_humps(z)]
     return kinds + [-kind for kind in kinds]
 
 
@@ -100,10 +101,10 @@ def _two_sided(z: Tensor) -> Tensor:
     return z.sign() * z.abs() ** powers * torch.where(z > 0, 1 + _HAIR, 1.0)
 
 
-def _spikes(z: Tensor) -> Tensor:
+def _spikes(z: Tensor, points: int) -> Tensor:
     """A few almost equal values among zeros."""
     images = len(z)
-    counts = torch.logspace(0, 1, _POINTS, base=max(1, images / 3), dtype=z.dtype).round()
+    counts = torch.logspace(0, 1, points, base=max(1, images / 3), dtype=z.dtype).round()
     on = torch.arange(images)[:, None] >= images - counts
     return on * (1 + _HAIR * z)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cm_server.cache import ArrayCache
-from cm_server.calibration import LayerCalibration, null_thresholds, probe_context
+from cm_server.calibration import LayerCalibration, probe_context
 from cm_server.concepts import ConceptSet, load_concepts
 from cm_server.core.assembly import Capture
 from cm_server.core.temperature import Yardstick
@@ -51,7 +51,7 @@ def prepared(detector: str, units: dict[str, int], probes: int, concepts: Concep
     vocabulary = build_vocabulary(encoder, concepts, "pca", arrays)
     images = np.zeros((probes, 1, 1, 3), dtype=np.uint8)
     context = probe_context(images, "bench", encoder, vocabulary, make_detector(detector), arrays)
-    calibrated = LayerCalibration(0.1, 0.02, Yardstick(0.8, 0.9, 500.0), null_thresholds(context, arrays))
+    calibrated = LayerCalibration(0.1, 0.02, Yardstick(0.8, 0.9, 500.0))
     return Analysis(context, vocabulary, dict.fromkeys(units, calibrated), 0.0)
 
 
