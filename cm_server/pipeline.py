@@ -14,10 +14,11 @@ from torch import Tensor
 
 from cm_server.cache import fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext
-from cm_server.core import approach, diversity, embedding, ranking, significance
+from cm_server.core import approach, diversity
 from cm_server.core.assembly import Capture
+from cm_server.core.significance import label_stability
 from cm_server.core.similarity import live_units
-from cm_server.index import nearest_units
+from cm_server.readings import UnitReadings, read_layer
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES, LayerArrays, LayerReport, LayerSummary, SnapshotReport
 from cm_server.vocabulary import Vocabulary
 
@@ -31,6 +32,7 @@ class Analysis:
         vocabulary: the words.
         calibrations: by layer.
         tau: the user's lowest similarity for *interpretable*; the calibrated null counts where it is higher.
+        bootstrap: resampled probe sets by which the labels' stability is measured; 0: it is not.
         watched: words whose distance from the nearest units is followed; those that are no concept are passed over.
     """
 
@@ -38,6 +40,7 @@ class Analysis:
     vocabulary: Vocabulary
     calibrations: Mapping[str, LayerCalibration]
     tau: float
+    bootstrap: int = 0
     watched: tuple[str, ...] = ()
 
 
@@ -78,35 +81,31 @@ def analyse_layer(name: str, activations: Tensor, analysis: Analysis, before: La
         analysis: the run's fixed part.
         before: this layer's previous report.
     """
-    context, calibration = analysis.context, analysis.calibrations[name]
-    activations = activations.to(context.image_text.device)
+    activations = activations.to(analysis.context.image_text.device)
     live = live_units(activations)
+    arrays = _dead_arrays(activations, analysis).named()
     if not live.any():
-        return LayerReport(_summary(name, activations, live, analysis, None), _dead_arrays(activations, analysis))
-    lively = activations[:, live]
-    similarity = context.similarity(lively)
-    tau_null = significance.null_threshold(context.similarity, lively)
-    weights = embedding.concept_weights(similarity, calibration.temperature)
-    found = _Found(similarity, weights, weights @ analysis.vocabulary.text.to(weights.device), tau_null)
-    summary = _summary(name, activations, live, analysis, found)
-    if before is not None and before.summary.fingerprint != summary.fingerprint:
-        before = None  # u of another encoder, word list or probe set: how far a unit moved cannot be said
-    return LayerReport(summary, _arrays(activations, live, found, analysis, calibration, before))
+        return LayerReport(_summary(name, activations, live, analysis, _NOTHING), LayerArrays(**arrays))
+    lively = activations if live.all() else activations[:, live]
+    calibration = analysis.calibrations[name]
+    found = read_layer(lively, analysis.context, analysis.vocabulary, calibration, analysis.tau)
+    rows = live.cpu().numpy()
+    arrays["live"] = rows
+    for field, values in found.named().items():
+        arrays[field][rows] = values.cpu().numpy()
+    if analysis.bootstrap:
+        stable = label_stability(analysis.context.prepare, analysis.context.image_text, lively, analysis.bootstrap)
+        arrays["stability"] = np.full(len(rows), np.nan, dtype=np.float32)
+        arrays["stability"][rows] = stable.cpu().numpy()
+    summary = _summary(name, activations, live, analysis, _measured(found, analysis))
+    # u of another encoder, word list or probe set: how far a unit moved cannot be said
+    if before is not None and before.summary.fingerprint == summary.fingerprint:
+        arrays["shift"] = np.linalg.norm(arrays["embeddings"] - before.arrays.embeddings, axis=1)
+    return LayerReport(summary, LayerArrays(**arrays))
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Live units only: similarity and weights ``[M', K]``, embeddings ``[M', D]``."""
-
-    similarity: Tensor
-    weights: Tensor
-    embeddings: Tensor
-    tau_null: float
-
-
-def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, found: _Found | None) -> LayerSummary:
+def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, measured: dict) -> LayerSummary:
     context, vocabulary, calibration = analysis.context, analysis.vocabulary, analysis.calibrations[name]
-    measured = _measured(found, analysis) if found else _NOTHING
     images, units = activations.shape
     return LayerSummary(
         layer=name,
@@ -141,62 +140,33 @@ _NOTHING = {
 }
 
 
-def _measured(found: _Found, analysis: Analysis) -> dict:
+def _measured(found: UnitReadings, analysis: Analysis) -> dict:
     anchors = analysis.vocabulary.anchor_text.to(found.embeddings.device)
-    nearest, _ = nearest_units(found.embeddings, anchors)
-    tau = max(analysis.tau, found.tau_null)
-    best = found.similarity.max(dim=1)
-    interpretable = best.indices[best.values > tau]
+    nearest = diversity.nearest_unit(found.embeddings, anchors)
+    interpretable = found.concepts[:, 0][found.similarities[:, 0] > found.tau]
     categories = analysis.vocabulary.concepts.categories
+    tau_null = float(found.null.double().median())
     return {
         "d_anchor": float(nearest.double().mean()),
         "coverage": diversity.coverage(nearest, analysis.context.to_centroid.to(nearest.device)),
         "distinct": diversity.distinct_concepts(interpretable),
         "pairwise": diversity.pairwise_distance(found.embeddings),
-        "effective_words": float(embedding.effective_words(found.weights).median()),
+        "effective_words": float(found.words.median()),
         "interpretable": len(interpretable),
-        "tau": tau,
-        "tau_null": found.tau_null,
+        "tau": float(found.tau.double().median()),
+        "tau_null": tau_null,
         "categories": dict(Counter(categories[i] or "other" for i in interpretable.tolist())),
         "words": _watched(found, analysis),
     }
 
 
-def _watched(found: _Found, analysis: Analysis) -> dict[str, float]:
+def _watched(found: UnitReadings, analysis: Analysis) -> dict[str, float]:
     words = analysis.vocabulary.concepts.words
     places = {word: words.index(word) for word in analysis.watched if word in words}
     if not places:
         return {}
     text = analysis.vocabulary.text.to(found.embeddings.device)[list(places.values())]
     return dict(zip(places, approach.group_distance(found.embeddings, text).tolist(), strict=True))
-
-
-def _arrays(
-    activations: Tensor,
-    live: Tensor,
-    found: _Found,
-    analysis: Analysis,
-    calibration: LayerCalibration,
-    before: LayerReport | None,
-) -> LayerArrays:
-    empty = _dead_arrays(activations, analysis).named()
-    rows = live.cpu().numpy()
-    concepts, similarities = ranking.top_concepts(found.similarity, TOP_CONCEPTS)
-    samples, strengths = ranking.top_samples(activations[:, live], TOP_SAMPLES)
-    filled = {
-        "concepts": concepts,
-        "similarities": similarities,
-        "margin": similarities[:, 0] - found.tau_null,
-        "embeddings": found.embeddings,
-        "positions": analysis.vocabulary.place(found.similarity, calibration.map_temperature),
-        "samples": samples,
-        "activations": strengths,
-    }
-    for name, values in filled.items():
-        empty[name][rows] = values.cpu().numpy()
-    if before is not None and before.arrays.embeddings.shape == empty["embeddings"].shape:
-        empty["shift"] = np.linalg.norm(empty["embeddings"] - before.arrays.embeddings, axis=1)
-    return LayerArrays(**(empty | {"live": rows}))
 
 
 def _dead_arrays(activations: Tensor, analysis: Analysis) -> LayerArrays:
@@ -212,4 +182,5 @@ def _dead_arrays(activations: Tensor, analysis: Analysis) -> LayerArrays:
         shift=np.full(units, np.nan, dtype=np.float32),
         samples=np.full((units, TOP_SAMPLES), -1, dtype=np.int32),
         activations=np.full((units, TOP_SAMPLES), np.nan, dtype=np.float32),
+        tau=np.full(units, np.nan, dtype=np.float32),
     )

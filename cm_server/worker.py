@@ -108,6 +108,7 @@ class WorkerSettings:
         tau: the user's lowest similarity for *interpretable*.
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
+        bootstrap: resampled probe sets per capture for the labels' stability; 0: none.
         placement: of the units among the words.
         watched: words whose distance from the nearest units is followed.
     """
@@ -119,6 +120,7 @@ class WorkerSettings:
     tau: float = 0.0
     temperature: float | None = None
     device: str | None = None
+    bootstrap: int = 0
     placement: str = "barycentric"
     watched: tuple[str, ...] = ()
 
@@ -269,7 +271,8 @@ class AnalysisWorker:
                 state.calibrations[name] = self._calibrate(job.run, name, values, state)
         assert self._vocabulary is not None  # made together with the context
         settings = self._settings
-        analysis = Analysis(state.context, self._vocabulary, state.calibrations, settings.tau, settings.watched)
+        fixed = state.context, self._vocabulary, state.calibrations
+        analysis = Analysis(*fixed, settings.tau, settings.bootstrap, settings.watched)
         report = analyse(job.run, job.capture, analysis, state.before(job), job.received_at, job.epoch)
         report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
         state.previous[job.epoch] = report

@@ -33,11 +33,19 @@ if TYPE_CHECKING:
 
 ANALYSIS = (
     Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
-    Option("detector", str, "cos_cubed", "how similarity is measured", metavar="{cos_cubed,soft_wpmi}"),
+    Option(
+        "detector",
+        str,
+        "cos_cubed",
+        "how similarity is measured: cos_cubed | soft_wpmi | cos | wpmi | rank_reorder | pearson | auprc | iou, "
+        "or a plug-in's name",
+        metavar="DETECTOR",
+    ),
     Option("concepts", str, "", "file of words, one a line, optional category; or common-words[:N]; default: ours"),
     Option("projection", str, "umap", "how the words are laid out on the map", metavar="{umap,pca}"),
     Option("placement", str, "barycentric", "how units are placed among the words", metavar="{barycentric,umap}"),
     Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
+    Option("bootstrap", int, 0, "resampled probe sets per capture that say how stable labels are; 0: none", minimum=0),
     Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
     Option("device", str, "", "cpu, cuda, …; default: a GPU where there is one"),
     Option("threads", int, 0, "CPU threads for the analysis; 0: half of the cores", minimum=0),
@@ -167,6 +175,7 @@ def _worker_settings(values: Mapping[str, Any], watched: tuple[str, ...]):
         temperature=values["temperature"] or None,
         device=values["device"] or None,
         watched=watched,
+        bootstrap=values["bootstrap"],
     )
 
 

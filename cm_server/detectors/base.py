@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from cm_server.core.temperature import Similarity
+from cm_server.core.similarity import Similarity
 
 
 class DetectorError(ValueError):
