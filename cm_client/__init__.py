@@ -16,11 +16,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cm_client.monitor import Monitor
     from cm_client.probe import ProbeSet
+    from cm_client.schedule import at, every, log_spaced
     from cm_client.watching import watch
 
-__all__ = ["Monitor", "ProbeSet", "watch"]
+__all__ = ["Monitor", "ProbeSet", "at", "every", "log_spaced", "watch"]
 
-_HOMES = {"watch": "cm_client.watching", "Monitor": "cm_client.monitor", "ProbeSet": "cm_client.probe"}
+_HOMES = {
+    "watch": "cm_client.watching",
+    "Monitor": "cm_client.monitor",
+    "ProbeSet": "cm_client.probe",
+    "every": "cm_client.schedule",
+    "log_spaced": "cm_client.schedule",
+    "at": "cm_client.schedule",
+}
 
 
 def __getattr__(name: str) -> Any:

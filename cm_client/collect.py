@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cm_client.calls import Call, Path, find_images, kept, other_rows
 from cm_client.errors import ClientError
 from cm_client.kept_inputs import KeptInputs
 from cm_client.probe import INPUT_LIMIT, FrozenProbes, freeze
@@ -49,7 +50,9 @@ class Collector:
         self._size, self._mean, self._std, self._unnormalize = size, mean, std, unnormalize
         self._parts: list[Tensor] = []
         self._earlier = earlier
-        self._argument: str | None = None
+        self._path: Path | None = None
+        self._template: tuple[Any, Any] = ((), {})
+        self._others: dict[Path, list[Tensor]] = {}
         self.forwards = 0
 
     @property
@@ -69,41 +72,60 @@ class Collector:
             ClientError: ten forwards, and no image among their arguments.
         """
         self.forwards += 1
-        argument, images = find_images(args, kwargs)
-        if images is None:
+        path, images = find_images(args, kwargs)
+        if path is None or images is None:
             if not self._parts and self.forwards >= PATIENCE:
                 raise ClientError(
                     f"no image (a 4-D float tensor with 1 or 3 channels) in the first {PATIENCE} training forwards: "
                     "pass probe=cm_client.ProbeSet(images, transform=…)"
                 )
             return
-        if self._parts and (images.shape[1:] != self._parts[0].shape[1:] or argument != self._argument):
-            return
-        self._argument = argument
-        if not self._parts and self._earlier is not None and (kept := self._earlier.like(images)) is not None:
-            self._parts, self._size, self._earlier = [kept], len(kept), None
-            return
-        wanted = images[: self._size - self.count].detach()
-        # Decided on the whole set's size, so that every part has one dtype.
-        dtype = self._parts[0].dtype if self._parts else _kept_dtype(images, self._size)
-        self._parts.append(wanted.to("cpu", dtype, copy=True).contiguous())
+        others = other_rows(args, kwargs, path, len(images))
+        if self._path is None:
+            self._path = path
+            self._template = kept((args, kwargs), {path, *others})
+            self._others = {place: [] for place in others}
+            # What an earlier process kept are images alone: other rows that belong to them are gone.
+            earlier = self._earlier.like(images) if self._earlier is not None and not others else None
+            if earlier is not None:
+                self._parts, self._size, self._earlier = [earlier], len(earlier), None
+                return
+        if path == self._path and self._alike(images, others):
+            self._add(images, others)
 
-    def finish(self) -> FrozenProbes:
-        """The probe set from what is there."""
+    def calls(self) -> list[FrozenProbes]:
+        """The probe set from what is there, in the ways to call the model that are worth trying.
+
+        First with the images alone, then with all that the training passed along.
+        """
         inputs = torch.cat(self._parts)
-        self._parts.clear()
         if self._earlier is not None:
             self._earlier.save(inputs)
-        images = pictures(inputs, self._mean, self._std, self._unnormalize)
-        return freeze(inputs, images, "the first training inputs", self._argument)
+        with torch.device("cpu"):  # whatever the script's default device is
+            images = pictures(inputs, self._mean, self._std, self._unnormalize)
+        whole = Call(self._path or (0, 0), self._template, {p: torch.cat(rows) for p, rows in self._others.items()})
+        self._parts.clear()
+        self._others.clear()
+        args, kwargs = whole.template or ((), {})
+        alone = len(whole.path) == 2 and whole.path[1] in (0, *kwargs)
+        ways = [whole.alone] if alone else []
+        if not alone or len(args) + len(kwargs) > 1:
+            ways.append(whole)
+        return [freeze(inputs, images, "the first training inputs", way) for way in ways]
 
+    def _alike(self, images: Tensor, others: dict[Path, Tensor]) -> bool:
+        if not self._parts:
+            return True
+        same = images.shape[1:] == self._parts[0].shape[1:] and others.keys() == self._others.keys()
+        return same and all(others[p].shape[1:] == rows[0].shape[1:] for p, rows in self._others.items())
 
-def find_images(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str | None, Tensor | None]:
-    """The first 4-D floating tensor with 1 or 3 channels, and the keyword it came under (None: by position)."""
-    for name, value in [*((None, a) for a in args), *kwargs.items()]:
-        if isinstance(value, Tensor) and value.ndim == 4 and value.is_floating_point() and value.shape[1] in (1, 3):
-            return name, value
-    return None, None
+    def _add(self, images: Tensor, others: dict[Path, Tensor]) -> None:
+        room = self._size - self.count
+        # Decided on the whole set's size, so that every part has one dtype.
+        dtype = self._parts[0].dtype if self._parts else _kept_dtype(images, self._size)
+        self._parts.append(images[:room].detach().to("cpu", dtype, copy=True).contiguous())
+        for path, rows in others.items():
+            self._others[path].append(rows[:room].detach().to("cpu", copy=True).contiguous())
 
 
 def pictures(
@@ -121,18 +143,7 @@ def pictures(
         ClientError: mean or std do not fit the channels, or ``unnormalize`` returns no pictures.
     """
     channels = inputs.shape[1]
-    scale, shift = torch.ones(channels), torch.zeros(channels)
-    if unnormalize is None and mean is not None and std is not None:
-        scale, shift = torch.tensor(std, dtype=torch.float32), torch.tensor(mean, dtype=torch.float32)
-        if scale.shape != (channels,) or shift.shape != (channels,):
-            raise ClientError(
-                f"mean {mean!r} and std {std!r} for images with {channels} channels: give one per channel"
-            )
-    elif unnormalize is None:
-        low, high = _ranges(inputs)
-        if low.min() < 0 or high.max() > 1:
-            scale = 1 / (high - low).clamp_min(1e-12)
-            shift = -low * scale
+    scale, shift = scale_and_shift(inputs, mean, std) if unnormalize is None else (torch.empty(0), torch.empty(0))
     parts = []
     for part in inputs.split(256):
         if unnormalize is not None:
@@ -141,6 +152,29 @@ def pictures(
         shown = part.float() * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
         parts.append(_as_uint8(shown, channels, len(part)))
     return np.concatenate(parts)
+
+
+def scale_and_shift(
+    inputs: Tensor, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[Tensor, Tensor]:
+    """What takes inputs ``[N, C, H, W]`` to 0..1 pictures: ``x * scale + shift``, ``[C]`` each, as `pictures` does.
+
+    Raises:
+        ClientError: mean or std do not fit the channels.
+    """
+    channels = inputs.shape[1]
+    if mean is not None and std is not None:
+        scale, shift = torch.tensor(std, dtype=torch.float32), torch.tensor(mean, dtype=torch.float32)
+        if scale.shape != (channels,) or shift.shape != (channels,):
+            raise ClientError(
+                f"mean {mean!r} and std {std!r} for images with {channels} channels: give one per channel"
+            )
+        return scale, shift
+    low, high = _ranges(inputs)
+    if low.min() < 0 or high.max() > 1:
+        scale = 1 / (high - low).clamp_min(1e-12)
+        return scale, -low * scale
+    return torch.ones(channels), torch.zeros(channels)
 
 
 def _ranges(inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -153,7 +187,16 @@ def _ranges(inputs: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _as_uint8(shown: Any, channels: int, count: int) -> np.ndarray:
-    tensor = torch.as_tensor(shown).detach().cpu()
+    return as_uint8(shown, channels, count).cpu().numpy()
+
+
+def as_uint8(shown: Any, channels: int, count: int) -> Tensor:
+    """Pictures, uint8 or floats in 0..1, ``[n, C, H, W]`` or ``[n, H, W, C]``: uint8 ``[n, H, W, C]`` on their device.
+
+    Raises:
+        ClientError: another shape.
+    """
+    tensor = torch.as_tensor(shown).detach()
     if tensor.ndim != 4 or len(tensor) != count or channels not in (tensor.shape[1], tensor.shape[3]):
         raise ClientError(
             f"unnormalize returned shape {tuple(tensor.shape)}: give [n, {channels}, H, W] or [n, H, W, {channels}]"
@@ -162,7 +205,7 @@ def _as_uint8(shown: Any, channels: int, count: int) -> np.ndarray:
         tensor = tensor.permute(0, 2, 3, 1)
     if tensor.dtype != torch.uint8:
         tensor = (torch.nan_to_num(tensor.float()).clamp(0, 1) * 255).round().byte()
-    return tensor.contiguous().numpy()
+    return tensor.contiguous()
 
 
 def _kept_dtype(images: Tensor, size: int) -> torch.dtype:

@@ -9,10 +9,13 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
-from cm_client.capture import forward, undisturbed
+from cm_client.calls import Call
+from cm_client.capture import forward
 from cm_client.errors import ClientError
 from cm_client.pooling import first_tensor, spatial_size
+from cm_client.undisturbed import undisturbed
 
 STAGES = 4
 """Layers watched by default."""
@@ -37,28 +40,33 @@ class Output:
     weighted: bool
 
 
-def observe(model: nn.Module, images: Tensor, argument: str | None = None) -> list[Output]:
+def observe(model: nn.Module, images: Tensor, call: Call | None = None) -> list[Output]:
     """Every module's output on a few ``images``, the root left out; the model is as before afterwards.
 
     Raises:
         ClientError: the model does not accept the images.
     """
+    with undisturbed(model):
+        seen, handles = listen(model, len(images))
+        try:
+            forward(model, images, call and call.part(0, len(images)))
+        finally:
+            for handle in handles:
+                handle.remove()
+    return seen
+
+
+def listen(model: nn.Module, images: int) -> tuple[list[Output], list[RemovableHandle]]:
+    """Outputs with a row per image, as they come in a forward that somebody else runs, and the hooks to be removed."""
     seen: list[Output] = []
 
     def note(path: str, module: nn.Module, args: Any, output: Any) -> None:
         tensor = first_tensor(output)
-        if tensor is not None and len(tensor) == len(images):
+        if tensor is not None and tensor.ndim and len(tensor) == images:
             weighted = any(p.ndim >= 2 for p in module.parameters(recurse=False))
             seen.append(Output(path, type(module).__name__, tuple(tensor.shape), weighted))
 
-    handles = [m.register_forward_hook(partial(note, path)) for path, m in model.named_modules() if path]
-    try:
-        with undisturbed(model):
-            forward(model, images, argument)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
+    return seen, [m.register_forward_hook(partial(note, path)) for path, m in model.named_modules() if path]
 
 
 def choose(outputs: Sequence[Output], channels_last: bool | None = None, most: int = STAGES) -> list[str]:
@@ -104,22 +112,38 @@ def _stages(outputs: Sequence[Output], channels_last: bool | None) -> list[str]:
         # A pooling layer only repeats the stage before it.
         if len(output.shape) == 4 and "Pool" not in output.kind:
             at_size.setdefault(spatial_size(output.shape, channels_last), []).append(output)
-    found: list[tuple[int, str]] = []
-    for size, group in at_size.items():
-        if size != (1, 1) and any(output.weighted for output in group):
+    found: list[Output] = []
+    single = at_size.pop((1, 1), [])
+    for group in at_size.values():
+        if any(output.weighted for output in group):
             # The outermost: a block that shrinks the map often begins with a convolution at the size before it.
-            last = min(reversed(group), key=lambda output: output.path.count("."))
-            found.append((outputs.index(last), last.path))
-    return [path for _, path in sorted(found)]
+            found.append(min(reversed(group), key=_depth))
+    # One position only: a gate's squeeze, a head, or the last stage on small pictures, which stands beside the others.
+    kin = {(_parent(output), output.kind) for output in found}
+    found += [output for output in single if (_parent(output), output.kind) in kin][-1:]
+    return [output.path for output in sorted(found, key=outputs.index)]
 
 
 def _blocks(outputs: Sequence[Output]) -> list[str]:
     siblings: dict[tuple[str, str], list[str]] = {}
     for output in outputs:
         if len(output.shape) == 3:
-            siblings.setdefault((output.path.rpartition(".")[0], output.kind), []).append(output.path)
-    largest = max(siblings.values(), key=len, default=[])
-    return largest if len(largest) >= _BLOCKS else []
+            siblings.setdefault((_parent(output), output.kind), []).append(output.path)
+    whole = {_parent(output) for output in outputs}
+
+    def rank(group: list[str]) -> tuple[bool, int, int]:
+        # Blocks rather than the projections or norms in them, the outer rather than the inner, the more the better.
+        return (group[0] in whole, -group[0].count("."), len(group))
+
+    return max((group for group in siblings.values() if len(group) >= _BLOCKS), key=rank, default=[])
+
+
+def _parent(output: Output) -> str:
+    return output.path.rpartition(".")[0]
+
+
+def _depth(output: Output) -> int:
+    return output.path.count(".")
 
 
 def _hidden(outputs: Sequence[Output]) -> list[str]:

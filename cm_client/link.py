@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cm_client.items import asked, unasked
 from cm_client.outbox import Outbox
 from cm_client.protocol.messages import (
     AlertNotice,
+    Answer,
     CaptureAck,
     Dropped,
     Finish,
     FinishAck,
     Heartbeat,
     Hello,
+    ImagesWanted,
     ProbeAck,
     Refuse,
+    Request,
     ScalarAck,
     ScalarBatch,
     Unknown,
@@ -32,6 +37,7 @@ REPEAT_PROBES = 30.0
 """A large probe set takes the server a while to store."""
 MOST_UNACKED = 64
 POOLED = "pooled"
+MOST_REQUESTS = 32
 ACCEPTED = ("committed", "duplicate", "dropped")
 
 
@@ -71,6 +77,9 @@ class Link:
         self.refused = ""
         self.known_step = -1
         self.alerts: list[AlertNotice] = []
+        self.requests: deque[Request] = deque(maxlen=MOST_REQUESTS)
+        self._answers: deque[Answer] = deque()
+        self._wanted: deque[ImagesWanted] = deque()
         self.rejections: list[str] = []
         self.captures_sent = 0
 
@@ -80,7 +89,8 @@ class Link:
     @property
     def settled(self) -> bool:
         """Nothing is left to send or to be acked."""
-        return self._hurried or not (self._streaming or self._probes_wait() or not self._outbox.empty)
+        under_way = self._streaming or self._probes_wait() or self._answers or self._wanted
+        return self._hurried or not (under_way or not self._outbox.empty)
 
     def set_probes(self, fingerprint: str, messages: Callable[[], Iterator[Any] | None]) -> None:
         """The run's probe set is there; ``messages`` gives it anew each time it has to be sent."""
@@ -90,6 +100,10 @@ class Link:
     def finish(self, message: Finish) -> None:
         """Say this once everything is acked (`settled`) or `hurry` is called."""
         self._finish = message
+
+    def answer(self, answer: Answer) -> None:
+        """A request was obeyed, or not."""
+        self._answers.append(answer)
 
     def hurry(self) -> None:
         """Time is over: what is not sent stays unsent."""
@@ -119,12 +133,17 @@ class Link:
             self.finished = self.ended = True
         elif isinstance(message, AlertNotice):
             self.alerts.append(message)
+        elif isinstance(message, Request):
+            self.requests.append(message)
+        elif isinstance(message, ImagesWanted):
+            self._wanted.append(message)
 
     def start_over(self) -> None:
         """Back to hello; what is under way is sent again after the next welcome."""
         self.open = False
         self._next_hello = float("-inf")
         self._stream, self._streaming = iter(()), False
+        self._wanted.clear()
         self._again.clear()
 
     def next(self, now: float) -> Any | None:
@@ -161,6 +180,12 @@ class Link:
                 f"the server needs {message.needs[:64]!r}, this client sends 'pooled': update concept-monitor"
             )
             return
+        if self._hello.sample not in message.samples.split():
+            self.refused = (
+                f"the server ({message.server_version[:64]}) takes no captures of sample={self._hello.sample!r}: "
+                "update concept-monitor there, or use sample='probe'"
+            )
+            return
         self.open = self.ever_open = True
         self._known, self._acks = message.known_probe, message.acks
         self.known_step = max(self.known_step, message.known_step)
@@ -172,6 +197,8 @@ class Link:
         if now >= self._next_beat:
             self._next_beat = now + HEARTBEAT_EVERY
             return Heartbeat(self._stats(), self._outbox.whole(MOST_UNACKED))
+        if self._answers:
+            return self._answers.popleft()
         return self._next_rows(now) or self._next_dropped(now)
 
     def _next_rows(self, now: float) -> ScalarBatch | None:
@@ -213,13 +240,16 @@ class Link:
             self._probes_due = True
         if self._probes_due and self._probes is not None:
             return self._probe_stream(now, self._probes() or iter(()))
+        if self._wanted:
+            wanted = self._wanted.popleft()
+            return asked(self._outbox.messages(wanted.capture) or iter(()), wanted.rows)
         if waits and self._acks:
             return iter(())  # Captures of a probe set that the server has not got would be lost.
         parcel = self._outbox.next_capture()
         if parcel is None:
             return iter(())
         self.captures_sent += 1
-        return self._capture_stream(parcel.number, parcel.messages)
+        return self._capture_stream(parcel.number, unasked(parcel.messages))
 
     def _probe_stream(self, now: float, messages: Iterator[Any]) -> Iterator[Any]:
         self._probes_due = False

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cm_client.items import CaptureItem, ProbeImages
+from cm_client.items import CaptureItem, ProbeImages, StreamSample
 from cm_client.rows import RowLane, row_bytes
 
-__all__ = ["CaptureItem", "Outbox", "Parcel", "ProbeImages", "Shelf", "row_bytes"]
+__all__ = ["CaptureItem", "Outbox", "Parcel", "ProbeImages", "Shelf", "StreamSample", "row_bytes"]
 
 MAX_BYTES = 256 * 2**20
 """Of captures in memory."""
@@ -226,7 +226,7 @@ class Outbox:
             number = self._unsent.popleft()
             if kept is None:
                 continue
-            messages = kept.item.messages() if kept.item is not None else self._taken_down(number)
+            messages = self.messages(number)
             if messages is None:
                 self.drop(number, DAMAGED)
                 continue
@@ -234,6 +234,13 @@ class Outbox:
             self.in_flight += kept.nbytes
             return Parcel(number, messages)
         return None
+
+    def messages(self, number: int) -> Iterator[Any] | None:
+        """A capture's messages once more; None where it is acked, dropped or damaged."""
+        kept = self._captures.get(number)
+        if kept is None:
+            return None
+        return kept.item.messages() if kept.item is not None else self._taken_down(number)
 
     def next_dropped(self) -> tuple[list[list[Any]], list[int]]:
         """Drops not yet told, up to 64: rows ``[step, reason]`` and the captures' numbers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cm_client.calls import Call
 from cm_client.errors import ClientError
 from cm_client.outbox import ProbeImages
 
@@ -77,18 +78,22 @@ class ProbeSet:
 class FrozenProbes:
     """What a run is probed with: the model's ``inputs`` ``[N, …]`` on the CPU and, row by row, what they ``show``.
 
-    ``argument`` is the keyword that takes the inputs, None where it is the first positional argument.
+    ``call`` says how the model takes the inputs, and what else it is given with them.
     """
 
     inputs: Tensor
     shown: ProbeImages
-    argument: str | None = None
+    call: Call = field(default_factory=Call)
 
 
-def freeze(inputs: Tensor, images: np.ndarray, source: str, argument: str | None = None) -> FrozenProbes:
-    """Images made ready for the wire (three channels, longer side at most 224); the fingerprint covers both."""
-    small = shrunk(images)
-    return FrozenProbes(inputs, ProbeImages(small, digest(_bytes(inputs), small), source), argument)
+def freeze(inputs: Tensor, images: np.ndarray, source: str, call: Call | None = None) -> FrozenProbes:
+    """Images made ready for the wire (three channels, longer side at most 224).
+
+    The fingerprint covers inputs, images and what else the model is given row by row.
+    """
+    small, call = shrunk(images), call or Call()
+    others = [_bytes(rows) for rows in call.rows.values()]
+    return FrozenProbes(inputs, ProbeImages(small, digest(_bytes(inputs), *others, small), source), call)
 
 
 def _bytes(inputs: Tensor) -> np.ndarray:

@@ -28,7 +28,7 @@ class RowLane:
 
     def __init__(self, max_bytes: int | None, shelf: Shelf | None, make_room: Callable[[int, bool], bool]) -> None:
         self.shelf = shelf
-        self.dropped = 0
+        self.dropped = self.done = 0
         self._max_bytes = MAX_ROW_BYTES if max_bytes is None else max_bytes
         self._make_room = make_room
         self._rows: deque[list[Any]] = deque()
@@ -50,8 +50,8 @@ class RowLane:
 
     @property
     def unacked(self) -> int:
-        """Rows that wait for their ack."""
-        return len(self._rows) + self._next - 1 - self._tail
+        """Rows that wait for their ack, and are on the shelf where there is one."""
+        return len(self._rows) + self._next - 1 - self._tail - len(self._unwritten)
 
     @property
     def waiting(self) -> bool:
@@ -90,17 +90,19 @@ class RowLane:
 
     def flush(self) -> None:
         """Put new rows on the shelf."""
-        rows, self._unwritten = self._unwritten, []
+        rows = self._unwritten
         if not rows or self.shelf is None:
             return
         if not (self._make_room(sum(row_bytes(row[3]) for row in rows), True) and self.shelf.keep_rows(rows)):
             # Those in memory are only less safe; those that went by it are gone.
             self.dropped += sum(row[0] > self._tail for row in rows)
+        self._unwritten = []
 
     def acked(self, number: int) -> None:
         """The server has every row up to ``number``."""
         while self._rows and self._rows[0][0] <= number:
             self._pop()
+            self.done += 1
         if self.shelf is not None:
             self.shelf.forget_rows(number)
 

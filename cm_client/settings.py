@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cm_client.errors import ClientError
+from cm_client.schedule import SHARE, Every, Marks
 from cm_client.spool import DEFAULT_BYTES
 from cm_client.spool_folders import default_root
 
@@ -21,6 +23,7 @@ DEFAULT_PROBE_SIZE = 1024
 CONFIG_BYTES = 8 * 1024
 """How much of a user's config travels: it shares a header of 16 KiB with the other fields."""
 MODES = ("online", "offline", "disabled")
+SAMPLES = ("probe", "stream")
 _RUN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
@@ -32,7 +35,9 @@ class Settings:
         server: ZeroMQ address.
         run: id of the run, letters, digits, ``.``, ``_`` and ``-``, 1 to 64 of them, no ``.`` first.
         name: what the dashboard shows for it.
-        every: steps between captures, a function of the step, or None for the adaptive schedule.
+        every: steps between captures, marks, a function of the step, or None for the budget.
+        budget: share of the wall time that watching may cost.
+        sample: ``probe`` or ``stream``.
         planned_steps: length of the training, -1 where unknown.
         probe_size: images to collect for the probe set.
         start_step: optimiser steps done when this process begins, -1 where the user said nothing.
@@ -47,7 +52,9 @@ class Settings:
     server: str
     run: str
     name: str
-    every: int | Callable[[int], bool] | None
+    every: Every
+    budget: float
+    sample: str
     planned_steps: int
     probe_size: int
     start_step: int
@@ -64,7 +71,9 @@ def resolve(
     server: str | None = None,
     run: str | None = None,
     name: str | None = None,
-    every: int | Callable[[int], bool] | None = None,
+    every: Every = None,
+    budget: float | None = None,
+    sample: str | None = None,
     planned_steps: int | None = None,
     probe_size: int | None = None,
     start_step: int | None = None,
@@ -83,16 +92,23 @@ def resolve(
     spool = _spool(env)
     if mode == "offline" and spool is None:
         raise ClientError("mode 'offline' (CM_MODE) with CM_SPOOL=off: nothing would be kept; set CM_SPOOL to a folder")
+    sample = sample or env.get("CM_SAMPLE") or "probe"
+    if sample not in SAMPLES:
+        raise ClientError(f"sample {sample!r} (CM_SAMPLE): choose 'probe' or 'stream'")
     wanted = run or env.get("CM_RUN") or ""
     chosen = run_id(wanted)
-    notes = (
-        () if wanted in ("", chosen) else (f"run id {wanted!r}: using {chosen!r} (letters, digits, . _ -, up to 64)",)
-    )
+    notes = []
+    if wanted not in ("", chosen):
+        notes.append(f"run id {wanted!r}: using {chosen!r} (letters, digits, . _ -, up to 64)")
+    if every is not None and budget is not None:
+        notes.append(f"every= fixes when to capture: budget {budget!r} is not looked at")
     return Settings(
         server=server or env.get("CM_SERVER") or DEFAULT_SERVER,
         run=chosen,
         name=(name or env.get("CM_NAME") or chosen)[:200],
-        every=every if callable(every) else _number("every", every, env.get("CM_EVERY"), 1, None),
+        every=_every(every, env, budget),
+        budget=_share(env.get("CM_BUDGET") if budget is None else budget),
+        sample=sample,
         planned_steps=_number("planned_steps", planned_steps, env.get("CM_PLANNED_STEPS"), 1, -1),
         probe_size=_number("probe_size", probe_size, env.get("CM_PROBE_SIZE"), 2, DEFAULT_PROBE_SIZE),
         start_step=_number("start_step", start_step, env.get("CM_START_STEP"), 0, -1),
@@ -101,7 +117,7 @@ def resolve(
         spool_bytes=_number("spool_bytes", None, env.get("CM_SPOOL_BYTES"), 0, DEFAULT_BYTES),
         named=bool(wanted),
         strict=env.get("CM_STRICT", "") == "1",
-        notes=notes,
+        notes=tuple(notes),
     )
 
 
@@ -151,6 +167,25 @@ def _text(value: Any) -> str:
         return repr(value)
     except Exception as error:
         return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+
+
+def _every(every: Any, env: Mapping[str, str], budget: float | None) -> Every:
+    if isinstance(every, Marks) or callable(every):
+        return cast(Every, every)
+    # An argument goes before the environment: budget= in the script before CM_EVERY.
+    return _number("every", every, env.get("CM_EVERY") if budget is None else None, 1, None)
+
+
+def _share(value: Any) -> float:
+    if value is None or value == "":
+        return SHARE
+    try:
+        share = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0 < share <= 1:
+        raise ClientError(f"budget {value!r} (CM_BUDGET): give a share of the time above 0 and up to 1, like 0.01")
+    return share
 
 
 def _number(name: str, given: Any, text: str | None, least: int, default: Any) -> Any:

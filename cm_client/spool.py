@@ -308,9 +308,9 @@ def _size(root: Path, but: Path) -> int:
 
 
 def remove(directory: Path) -> None:
-    """The lock goes last: while it is there and locked, nobody else looks in."""
+    """The head goes after all it stands for; the lock last: while it is there and locked, nobody else looks in."""
     with suppress(OSError):
-        for path in directory.iterdir():
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == "head.cms"):
             if path.name != "lock":
                 path.unlink()
     shutil.rmtree(directory, ignore_errors=True)

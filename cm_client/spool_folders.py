@@ -58,6 +58,10 @@ def take_over(directory: Path, max_bytes: int = DEFAULT_BYTES) -> Spool | None:
     if not same:
         os.close(lock)
         return None
+    if not (directory / "head.cms").exists():  # somebody died while removing it
+        remove(directory)
+        os.close(lock)
+        return None
     head = next(read_whole(directory / "head.cms") or iter(()), None)
     if not isinstance(head, Hello):
         os.close(lock)

@@ -14,6 +14,7 @@ import math
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -25,7 +26,7 @@ from cm_client.link import Link
 from cm_client.mailbox import Mailbox
 from cm_client.outbox import NO_ROOM, Outbox
 from cm_client.protocol import ProtocolError, VersionError, decode, encode
-from cm_client.protocol.messages import AlertNotice, Finish, Hello, ProbeStart, Refuse
+from cm_client.protocol.messages import AlertNotice, Answer, Finish, Hello, ProbeStart, Refuse, Request
 from cm_client.rows import row_cost
 from cm_client.spool import Leftover, Spool, SpoolError
 
@@ -73,6 +74,8 @@ class Transport:
         self.link = Link(hello, self.outbox, stats)
         self.spool: Spool | None = None
         self.bytes_sent = self.rows_turned_away = 0
+        self.cpu_seconds = 0.0
+        """Of this class's thread so far: while it encodes it holds the interpreter that the training needs."""
         self._hello, self._refused, self._make_spool, self._welcomed = hello, refused, make_spool, welcomed
         self._mailbox = Mailbox()
         self._done = threading.Event()
@@ -93,6 +96,15 @@ class Transport:
     def alerts(self) -> list[AlertNotice]:
         """Alerts heard of so far, oldest first."""
         return list(self.link.alerts)
+
+    @property
+    def requests(self) -> deque[Request]:
+        """What the server asks and nobody has looked at yet; the training's thread takes them out."""
+        return self.link.requests
+
+    def answer(self, answer: Answer) -> None:
+        """Hand over what became of a request."""
+        self._mailbox.post(0, self.link.answer, answer)
 
     def set_probes(self, probes: ProbeImages) -> None:
         """Hand over the run's probe set."""
@@ -237,6 +249,7 @@ class Transport:
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
         while not (self.link.finished or self.link.refused):
             self._take_calls()
+            self.cpu_seconds = time.thread_time()
             now = time.monotonic()
             if self._over(now):
                 break

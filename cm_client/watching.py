@@ -10,11 +10,11 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from typing import Any
 
-import torch
 from torch import nn
 
 from cm_client.collect import Collector, Unnormalize
@@ -24,20 +24,24 @@ from cm_client.hooks import unwrapped
 from cm_client.kept_inputs import KeptInputs
 from cm_client.leftovers import send_leftovers
 from cm_client.monitor import Monitor, live
+from cm_client.notebook import Place, place, same_cell_again
 from cm_client.pooling import POOLS
 from cm_client.probe import ProbeSet
+from cm_client.processes import is_helper_rank
 from cm_client.protocol import limits
 from cm_client.protocol.messages import Hello
 from cm_client.recorder import Plan
-from cm_client.schedule import make_schedule
+from cm_client.schedule import Every, make_schedule
 from cm_client.settings import Settings, plain_config, resolve
 from cm_client.spool_folders import create
+from cm_client.stream import Picture, Stream
 from cm_client.transport import MakeSpool
 
 LOG = logging.getLogger("cm_client")
 
 _by_model: weakref.WeakKeyDictionary[nn.Module, Monitor] = weakref.WeakKeyDictionary()
 _runs: set[str] = set()
+_places: weakref.WeakKeyDictionary[Monitor, Place] = weakref.WeakKeyDictionary()
 
 
 def watch(
@@ -46,7 +50,10 @@ def watch(
     server: str | None = None,
     layers: Sequence[str] | None = None,
     probe: ProbeSet | None = None,
-    every: int | Callable[[int], bool] | None = None,
+    every: Every = None,
+    budget: float | None = None,
+    sample: str | None = None,
+    optimizer: Any = None,
     run: str | None = None,
     name: str | None = None,
     config: Mapping[str, Any] | None = None,
@@ -59,6 +66,7 @@ def watch(
     pool: str = "mean",
     channels_last: bool | None = None,
     mode: str | None = None,
+    auto_stop: bool = False,
 ) -> Monitor:
     """Watch how the concepts of ``model``'s neurons change while it trains. Watching a watched model gives its monitor.
 
@@ -70,15 +78,21 @@ def watch(
         server: ZeroMQ address (CM_SERVER; default tcp://127.0.0.1:7801).
         layers: module paths; by default the outputs of the last four stages.
         probe: a probe set of your own.
-        every: steps between captures, or a function of the step (CM_EVERY); by default as often as 1 % of the wall
-            time allows.
+        every: when to capture: a number of steps between captures (CM_EVERY), `cm_client.every`,
+            `cm_client.log_spaced`, `cm_client.at`, or a function of the step. By default as often as ``budget`` allows.
+        budget: share of the wall time that watching may cost in all (CM_BUDGET; default 0.01). Captures are spaced so
+            that it is kept; what cannot be kept is said in `cm_client.schedule.Budget`.
+        sample: ``probe`` runs a fixed probe set through the model, in eval mode (the default). ``stream`` runs nothing:
+            captures are made of the training's own batches as they come by (CM_SAMPLE); see `Monitor.samples`.
+        optimizer: the optimiser (or several, in a list) whose steps count; by default every one that holds a parameter
+            of the model, and in a loop without any, the training forwards.
         run: id of the run (CM_RUN); by default from date and time.
         name: what the dashboard shows (CM_NAME); by default the id.
         config: settings of yours to keep with the run, flat (a dict or a namespace).
         planned_steps: length of the training (CM_PLANNED_STEPS).
         start_step: where training goes on from a checkpoint, the optimiser steps done before (CM_START_STEP). With the
             ``run`` of the earlier process its series go on; what that one captured from this step on is superseded.
-        probe_size: images to collect (CM_PROBE_SIZE; default 1,024).
+        probe_size: images to collect, or in one capture of the stream (CM_PROBE_SIZE; default 1,024).
         mean: per channel, in 0..1 units: how the images were normalised, so that the server sees them as they were.
         std: see ``mean``.
         unnormalize: a function instead of ``mean`` and ``std``.
@@ -86,6 +100,7 @@ def watch(
         channels_last: layout of 4-D outputs; by default told from their shapes.
         mode: ``online``, ``offline`` (only into the disk spool, for ``concept-monitor sync``) or ``disabled``
             (CM_MODE).
+        auto_stop: let an alert of severity ``error`` turn `Monitor.should_stop` true.
 
     What the server has not acknowledged yet is kept on disk (CM_SPOOL: a folder or ``off``, by default the user's state
     folder; CM_SPOOL_BYTES: at most so much, 2 GiB by default), and outlives this process.
@@ -95,8 +110,9 @@ def watch(
     """
     try:
         wanted: dict[str, Any] = {"server": server, "run": run, "name": name, "every": every, "mode": mode}
+        wanted |= {"budget": budget, "sample": sample}
         told = resolve(planned_steps=planned_steps, probe_size=probe_size, start_step=start_step, **wanted)
-        if told.mode == "disabled" or _is_helper_rank():
+        if told.mode == "disabled" or is_helper_rank():
             return Monitor()
         known = _adopted(model, run)
         if known is not None:
@@ -105,11 +121,17 @@ def watch(
             raise ClientError(f"pool {pool!r}: choose 'mean' or 'max'")
         told = _distinct(told, run)
         collector = Collector(told.probe_size, mean, std, unnormalize, _earlier_inputs(told, probe))
-        schedule = make_schedule(told.every)
-        plan = Plan(
-            _known_layers(model, layers), probe, pool, channels_last, schedule, collector, max(0, told.start_step)
-        )
-        return _started(model, plan, told, plain_config(config))
+        schedule = make_schedule(told.every, told.budget)
+        stream = None
+        if told.sample == "stream":
+            _check_stream(model, probe)
+            how = pool, channels_last
+            stream = partial(Stream, told.run, told.probe_size, Picture(mean, std, unnormalize), *how)
+        optimisers = tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,) if optimizer else ()
+        chosen = _known_layers(model, layers), probe, pool, channels_last
+        budget = told.budget if told.every is None else None
+        plan = Plan(*chosen, schedule, collector, optimisers, budget, stream, max(0, told.start_step))
+        return _started(model, plan, told, plain_config(config), auto_stop)
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
             raise
@@ -117,14 +139,20 @@ def watch(
         return Monitor()
 
 
-def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any]) -> Monitor:
+def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any], auto_stop: bool) -> Monitor:
     for note in told.notes:
         LOG.warning(note)
     kind, host = type(unwrapped(model)).__name__[:200], socket.gethostname()[:200]
-    hello = Hello(
-        told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config, told.start_step
-    )
-    monitor = Monitor(told.run, told.strict)
+    about = told.name, kind, told.planned_steps, time.time(), _version(), host, os.getpid(), config
+    hello = Hello(*about, told.start_step, sample=told.sample)
+    here = place()
+    for other in list(live):
+        if other.run == told.run or same_cell_again(_places.get(other), here):
+            LOG.info("run %s ends here: %s is watched in its place", other.run, kind)
+            other.give_way()
+    monitor = Monitor(told.run, told.strict, auto_stop)
+    if here is not None:
+        _places[monitor] = here
     server = None if told.mode == "offline" else told.server
     monitor.begin(model, plan, server, hello, _spool_maker(told), lambda: _take_up(told))
     _by_model[unwrapped(model)] = monitor
@@ -132,8 +160,23 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
     return monitor
 
 
+def _check_stream(model: nn.Module, probe: ProbeSet | None) -> None:
+    if probe is not None:
+        raise ClientError("sample='stream' takes its images from the training batches: leave probe= out")
+    if getattr(unwrapped(model), "_compiled_call_impl", None) is not None:
+        raise ClientError(
+            "sample='stream' cannot see into a model compiled in place: use compiled = torch.compile(model) and watch "
+            "that, or sample='probe'"
+        )
+    if isinstance(model, nn.DataParallel) and len(model.device_ids) > 1:
+        raise ClientError(
+            "sample='stream' cannot follow a batch through DataParallel's replicas: use DistributedDataParallel, "
+            "or sample='probe'"
+        )
+
+
 def _earlier_inputs(told: Settings, probe: ProbeSet | None) -> KeptInputs | None:
-    if told.spool is None or not told.named or probe is not None:
+    if told.spool is None or not told.named or probe is not None or told.sample == "stream":
         return None
     return KeptInputs(told.spool, told.run, told.spool_bytes // 4)
 
@@ -191,11 +234,6 @@ def _version() -> str:
         return metadata.version("concept-monitor")
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _is_helper_rank() -> bool:
-    distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_rank() > 0
 
 
 @atexit.register

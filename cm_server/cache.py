@@ -42,12 +42,19 @@ class ArrayCache:
             key: fingerprint of everything that the array depends on.
             compute: makes the array.
         """
-        path = self._directory / kind / f"{key}.npy"
-        found = self._load(path)
+        found = self.find(kind, key)
         if found is None:
             found = compute()
-            self._save(path, found)
+            self.put(kind, key, found)
         return found
+
+    def find(self, kind: str, key: str) -> np.ndarray | None:
+        """The cached array; None where there is none."""
+        return self._load(self._directory / kind / f"{key}.npy")
+
+    def put(self, kind: str, key: str, array: np.ndarray) -> None:
+        """Keeps an array."""
+        self._save(self._directory / kind / f"{key}.npy", array)
 
     def _load(self, path: Path) -> np.ndarray | None:
         try:

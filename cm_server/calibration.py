@@ -29,6 +29,7 @@ class ProbeContext:
         images: cosine search over the image embeddings.
         to_centroid: ``[A]`` distance of each anchor to the mean word.
         fingerprint: encoder, words, anchors, probe set and detector.
+        kind: ``probe``, or ``stream``: then the images are those of one capture.
     """
 
     probe_fingerprint: str
@@ -37,6 +38,7 @@ class ProbeContext:
     images: VectorIndex
     to_centroid: Tensor
     fingerprint: str
+    kind: str = "probe"
 
 
 @dataclass(frozen=True)

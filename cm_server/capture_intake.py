@@ -9,14 +9,15 @@ from cm_server.core.assembly import AssemblyError
 from cm_server.counter import Counter
 from cm_server.report import SnapshotReport
 from cm_server.sessions import Session
+from cm_server.stream_intake import StreamIntake
 from cm_server.worker import CaptureJob
 
 
 class CaptureIntake:
-    """Takes `CaptureStart` and `CaptureChunk`."""
+    """Takes `CaptureStart` and `CaptureChunk`; of stream captures, ``stream`` takes over what concerns their images."""
 
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
+    def __init__(self, counter: Counter, stream: StreamIntake) -> None:
+        self._counter, self._stream = counter, stream
 
     def start(self, session: Session, start: CaptureStart) -> None:
         """A capture is announced."""
@@ -27,6 +28,8 @@ class CaptureIntake:
             return
         try:
             session.begin_capture(start)
+            if start.kind == "stream":
+                self._stream.start(session, start)
         except AssemblyError as error:
             self._counter.lose(session, start.capture, start.step, str(error))
 
@@ -38,17 +41,20 @@ class CaptureIntake:
         try:
             capture = assembly.put(chunk)
         except AssemblyError as error:
-            del session.captures[chunk.capture]
+            session.drop_capture(chunk.capture)
             self._counter.lose(session, chunk.capture, assembly.start.step, str(error))
             return
         if capture is None:
             return
         del session.captures[chunk.capture]
-        session.pending.add(chunk.capture)
         layers = [(name, values.shape[1]) for name, values in capture.activations.items()]
         if layers != session.layers:
             self._counter.writer.save_layers(session.run, layers)
             session.layers = layers
+        if capture.kind == "stream":
+            self._stream.whole(session, capture)
+            return
+        session.pending.add(chunk.capture)
         before = None if session.begun else self._before(session, capture.step)
         session.begun = True
         self._counter.worker.submit(CaptureJob(session.run, session.epoch, capture, time.time(), before))

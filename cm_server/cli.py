@@ -21,6 +21,7 @@ COMMANDS = {
     "runs": "list the runs in a store",
     "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
+    "request": "ask a running training to capture now, pause, resume, watch other layers or stop",
     "doctor": "check the installation and say how to fix what is wrong",
 }
 

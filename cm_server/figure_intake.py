@@ -7,7 +7,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from cm_client.protocol.messages import CaptureAck, Dropped, Heartbeat, Pong, ScalarAck, ScalarBatch, Unknown
+from cm_client.protocol.messages import (
+    CaptureAck,
+    Dropped,
+    Heartbeat,
+    ImagesWanted,
+    Pong,
+    ScalarAck,
+    ScalarBatch,
+    Unknown,
+)
 from cm_server.counter import Counter
 from cm_server.sessions import Session
 
@@ -42,7 +51,7 @@ class FigureIntake:
         if number is None:
             writer.add_gap(session.run, max(step, 0), reason, session.epoch)
             return
-        session.captures.pop(number, None)
+        session.drop_capture(number)
         if not writer.has_capture(session.run, session.epoch, number):
             writer.add_gap(session.run, max(step, 0), reason, session.epoch, number)
         self._counter.reply(session, CaptureAck(number, "dropped"))
@@ -58,6 +67,10 @@ class FigureIntake:
         """Acks may get lost, and so may captures where a connection broke and neither side noticed."""
         for number in numbers[:MOST_UNACKED]:
             if number in session.pending or type(number) is not int:
+                continue
+            if number in session.samples:  # its rows may be here, and its images are on their way
+                if (rows := session.samples[number].stalled()) is not None:
+                    self._counter.reply(session, ImagesWanted(number, rows) if rows else Unknown())
                 continue
             if not self._counter.writer.has_capture(session.run, session.epoch, number):
                 self._counter.reply(session, Unknown())

@@ -12,6 +12,7 @@ from typing import Any
 
 from cm_client.protocol import Envelope, ProtocolError, decode
 from cm_client.protocol.messages import (
+    Answer,
     CaptureAck,
     CaptureChunk,
     CaptureStart,
@@ -24,6 +25,9 @@ from cm_client.protocol.messages import (
     ProbeChunk,
     ProbeStart,
     Refuse,
+    Request,
+    SampleImages,
+    SampleKeys,
     ScalarBatch,
     Unknown,
     VocabularyRequest,
@@ -31,16 +35,18 @@ from cm_client.protocol.messages import (
 )
 from cm_server import version
 from cm_server.capture_intake import CaptureIntake
-from cm_server.core.lineage import Epoch
 from cm_server.counter import Counter, Send
 from cm_server.detectors import Detector
 from cm_server.enquiries import vocabulary_answer
 from cm_server.events import EventPublisher
 from cm_server.figure_intake import FigureIntake, flat
 from cm_server.probe_intake import ProbeIntake
-from cm_server.sessions import CREDIT, MOST_SESSIONS, SILENT_SECONDS, Session
+from cm_server.requests import RequestDesk
+from cm_server.sessions import CREDIT, KINDS, MOST_SESSIONS, SILENT_SECONDS, Session
+from cm_server.stores.lineage import Epoch
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
+from cm_server.stream_intake import StreamIntake
 from cm_server.worker import AnalysisWorker, ForgetJob
 
 logger = logging.getLogger(__name__)
@@ -74,15 +80,20 @@ class Ingest:
         self._counter = Counter(writer, reader, worker, publisher, detector, send)
         self._on_finish = on_finish
         self._probes = ProbeIntake(self._counter)
-        captures, figures = CaptureIntake(self._counter), FigureIntake(self._counter)
+        self._requests = RequestDesk(self._counter, lambda: self.sessions)
+        stream, figures = StreamIntake(self._counter), FigureIntake(self._counter)
+        captures = CaptureIntake(self._counter, stream)
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
             ProbeStart: self._probes.start,
             ProbeChunk: self._probes.chunk,
             CaptureStart: captures.start,
             CaptureChunk: captures.chunk,
+            SampleKeys: stream.keys,
+            SampleImages: stream.images,
             ScalarBatch: figures.scalars,
             Dropped: figures.dropped,
             Heartbeat: figures.heartbeat,
+            Answer: self._requests.answered,
             Finish: self._finish,
         }
         self.sessions: dict[str, Session] = {}
@@ -105,6 +116,9 @@ class Ingest:
             return
         if isinstance(envelope.message, Hello):
             self._hello(identity, envelope, envelope.message)
+            return
+        if isinstance(envelope.message, Request):
+            self._requests.ask(identity, envelope, envelope.message)
             return
         session = self._session(envelope.run, envelope.epoch)
         if session is None:
@@ -203,6 +217,7 @@ class Ingest:
             "planned_steps": _given(hello.planned_steps),
             "config": flat(hello.config),
             "detector": counter.detector.name,
+            "sample": hello.sample if hello.sample in KINDS else KINDS[0],
         }
         if new and session.late and hello.started > 0:
             values["created"] = min(hello.started, time.time())
@@ -214,7 +229,8 @@ class Ingest:
         detector = self._counter.detector
         last = max((other.last_step for other in others if other.last_step is not None), default=-1)
         given = (version.VERSION, CREDIT, session.probe_fingerprint, detector.needs, detector.min_probes)
-        return Welcome(*given, acks=True, known_step=last)
+        samples = " ".join(KINDS if detector.needs == "pooled" else KINDS[:1])
+        return Welcome(*given, acks=True, known_step=last, samples=samples)
 
     def _may_take_over(self, session: Session, identity: bytes, envelope: Envelope) -> bool:
         """A crashed process's successor waits a few seconds; a second live process is refused."""

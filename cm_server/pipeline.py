@@ -119,6 +119,9 @@ def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, f
         ideal=calibration.scale.ideal,
         chance=calibration.scale.chance,
         nonfinite=int((~torch.isfinite(activations)).any(dim=0).sum()),
+        kind=context.kind,
+        images=context.probe_fingerprint if context.kind == "stream" else "",
+        map_temperature=calibration.map_temperature,
         **measured,
     )
 

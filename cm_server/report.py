@@ -42,6 +42,10 @@ class LayerSummary:
         ideal: d_anchor of a layer of this width whose every unit follows a word of its own: the low end of the scale.
         chance: d_anchor of those units on shuffled images: the high end. ``chance - ideal`` is the scale's length.
         nonfinite: units with NaN or infinity among their activations.
+        kind: ``probe``, or ``stream``: taken on training batches, whose images change with every capture. The
+            fingerprints of the two never agree.
+        images: of a stream capture, the fingerprint of its images; empty where the run's probe set holds them.
+        map_temperature: T of the unit's place on the map.
     """
 
     layer: str
@@ -65,6 +69,9 @@ class LayerSummary:
     ideal: float = math.nan
     chance: float = math.nan
     nonfinite: int = 0
+    kind: str = "probe"
+    images: str = ""
+    map_temperature: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,7 @@ class RunInfo:
     ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server
     is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special. ``revision``
     grows when what was read before no longer holds: a resumed process superseded a part, or an earlier part came late.
+    ``sample`` says what its captures are taken on: a ``probe`` set, or the ``stream`` of training batches.
     """
 
     run: str
@@ -162,6 +170,7 @@ class RunInfo:
     config: Mapping[str, object]
     stats: Mapping[str, object]
     revision: int = 0
+    sample: str = "probe"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from cm_client.protocol import limits
 from cm_client.protocol.messages import CaptureStart, Finish
-from cm_server.core.assembly import AssemblyError, CaptureAssembly, ProbeAssembly
+from cm_server.core.assembly import AssemblyError, Capture, CaptureAssembly, ProbeAssembly
+from cm_server.core.samples import SampleAssembly
 
 CREDIT = 64 * 2**20
 """Bytes of captures a client may have un-acked; this also bounds what waits for the analysis."""
@@ -15,6 +16,8 @@ SILENT_SECONDS = 15.0
 RIVAL_SECONDS = 6.0
 """A client that is alive says so every two seconds."""
 MOST_SESSIONS = 256
+KINDS = ("probe", "stream")
+"""What captures may be taken on."""
 
 
 @dataclass
@@ -26,6 +29,8 @@ class Session:
         identity: ZeroMQ's return address, of the newest message.
         probe: images on their way.
         captures: captures on their way, by number.
+        samples: images of stream captures on their way, by the capture's number.
+        whole: stream captures whose rows are there, while images are on their way.
         pending: captures handed to the analysis and not yet committed.
         probe_fingerprint: the probe set whose images are complete.
         layers: what the run captures, as last stored.
@@ -42,6 +47,8 @@ class Session:
     identity: bytes
     probe: ProbeAssembly | None = None
     captures: dict[int, CaptureAssembly] = field(default_factory=dict)
+    samples: dict[int, SampleAssembly] = field(default_factory=dict)
+    whole: dict[int, Capture] = field(default_factory=dict)
     pending: set[int] = field(default_factory=set)
     probe_fingerprint: str = ""
     probe_count: int = 0
@@ -78,10 +85,20 @@ class Session:
             AssemblyError: it breaks a limit, or more is on its way than the credit allows.
         """
         assembly = CaptureAssembly(start)
-        others = sum(a.nbytes for n, a in self.captures.items() if n != start.capture)
+        self.drop_capture(start.capture)
+        others = sum(a.nbytes for a in self.captures.values())
+        others += sum(v.nbytes for held in self.whole.values() for v in held.activations.values())
         if others + assembly.nbytes > limits.MAX_CAPTURE:
             raise AssemblyError(f"more than {limits.MAX_CAPTURE} bytes of captures are on their way at once")
-        if start.probe_fingerprint != self.probe_fingerprint or start.probes != self.probe_count:
+        if start.kind not in KINDS:
+            raise AssemblyError(f"captures of kind {start.kind[:64]!r} are not known to this server: update it")
+        other = start.probe_fingerprint != self.probe_fingerprint or start.probes != self.probe_count
+        if start.kind == "probe" and other:
             raise AssemblyError("it belongs to a probe set that was not sent")
         self.captures[start.capture] = assembly
         self.step = max(self.step, start.step)
+
+    def drop_capture(self, number: int) -> None:
+        """Forgets what has come of a capture."""
+        for held in (self.captures, self.samples, self.whole):
+            held.pop(number, None)

@@ -23,6 +23,7 @@ from cm_server.detectors import Detector
 from cm_server.encoders import Encoder
 from cm_server.pipeline import Analysis, analyse
 from cm_server.report import SnapshotReport
+from cm_server.stream_analysis import StreamAnalysis, StreamJob
 from cm_server.vocabulary import Vocabulary, build_vocabulary
 
 logger = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class Failed:
     epoch: str = ""
 
 
-Job = ProbeJob | CaptureJob | ForgetJob
+Job = ProbeJob | CaptureJob | StreamJob | ForgetJob
 Result = Activity | Ready | Done | Failed
 
 
@@ -149,6 +150,8 @@ class AnalysisWorker:
         self._results: deque[Result] = deque()
         self._vocabulary: Vocabulary | None = None
         self._runs: dict[tuple[str, str], _Run] = {}
+        of_stream = settings.detector, cache, settings.tau, settings.temperature
+        self._stream = StreamAnalysis(settings.encoder, *of_stream)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
     def start(self) -> None:
@@ -200,16 +203,19 @@ class AnalysisWorker:
     def _run_job(self, job: Job) -> None:
         if isinstance(job, ForgetJob):
             self._runs.pop((job.run, job.fingerprint), None)
+            self._stream.forget(job.run)
         elif isinstance(job, ProbeJob):
             self._prepare(job)
+        elif isinstance(job, StreamJob):
+            self._analyse_stream(job)
         else:
             self._analyse(job)
 
     def _fail(self, job: Job, error: Exception) -> None:
         logger.warning("analysis of run %s failed: %s", job.run, error, exc_info=not isinstance(error, ValueError))
-        capture = job.capture if isinstance(job, CaptureJob) else None
+        capture = job.capture if isinstance(job, CaptureJob | StreamJob) else None
         number, step = (capture.capture, capture.step) if capture else (-1, -1)
-        epoch = job.epoch if isinstance(job, CaptureJob) else ""
+        epoch = job.epoch if isinstance(job, CaptureJob | StreamJob) else ""
         self._give(Failed(job.run, number, step, f"{type(error).__name__}: {error}", epoch))
 
     def _prepare(self, job: ProbeJob) -> None:
@@ -233,6 +239,13 @@ class AnalysisWorker:
         self._runs[key] = _Run(context)
         self._give(Ready(job.run, encoder.name, vocabulary))
 
+    def _analyse_stream(self, job: StreamJob) -> None:
+        encoder, vocabulary = self._settings.encoder, self._words()
+        if not self._stream.knows(job.run):
+            self._give(Ready(job.run, encoder.name, vocabulary))
+        self._watch_progress(encoder, job.run, "training images")
+        self._give(Done(self._stream.analyse(job, vocabulary, self._device())))
+
     def _words(self) -> Vocabulary:
         if self._vocabulary is None:
             settings = self._settings
@@ -241,9 +254,9 @@ class AnalysisWorker:
             )
         return self._vocabulary
 
-    def _watch_progress(self, encoder: Encoder, run: str) -> None:
-        self._give(Activity(run, "embedding probe images"))
-        encoder.progress = lambda done, total: self._give(Activity(run, f"embedding probe images {done}/{total}"))
+    def _watch_progress(self, encoder: Encoder, run: str, what: str = "probe images") -> None:
+        self._give(Activity(run, f"embedding {what}"))
+        encoder.progress = lambda done, total: self._give(Activity(run, f"embedding {what} {done}/{total}"))
 
     def _analyse(self, job: CaptureJob) -> None:
         state = self._runs.get((job.run, job.capture.probe_fingerprint))

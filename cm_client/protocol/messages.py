@@ -1,10 +1,11 @@
 """Every message of the protocol, one small frozen dataclass each.
 
-Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `CaptureStart`, `CaptureChunk`, `ScalarBatch`, `Dropped`,
-`Heartbeat`, `Finish`. Server to client: `Welcome`, `ProbeAck`, `FinishAck`, `Refuse`, `Unknown`, `CaptureAck`,
-`ScalarAck`, `Pong`, `AlertNotice`. Outside of any run: `VocabularyRequest`, answered by `VocabularyStart` and
-`VocabularyChunk`, or `NotReady`. Fields are plain values; a field typed `Array` travels as the message's raw frame; a
-field with a default may be missing on the wire (an older sender).
+Client to server: `Hello`, `ProbeStart`, `ProbeChunk`, `CaptureStart`, `SampleKeys`, `SampleImages`, `CaptureChunk`,
+`ScalarBatch`, `Dropped`, `Heartbeat`, `Finish`, `Answer`. Server to client: `Welcome`, `ProbeAck`, `FinishAck`,
+`Refuse`, `Unknown`, `ImagesWanted`, `CaptureAck`, `ScalarAck`, `Pong`, `AlertNotice`, `Request`. Outside of any run:
+`VocabularyRequest`, answered by `VocabularyStart` and `VocabularyChunk`, or `NotReady`. Fields are plain values; a
+field typed `Array` travels as the message's raw frame; a field with a default may be missing on the wire (an older
+sender).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class Hello:
 
     ``config`` holds the user's own settings (flat, JSON values); ``planned_steps`` is -1 where unknown.
     ``start_step`` is where a resumed training goes on, -1 where the user said nothing. ``backfill``: the process is
-    gone, and what it left on its disk is sent by another one.
+    gone, and what it left on its disk is sent by another one. ``sample`` says what its captures are taken on: ``probe``
+    (a fixed probe set) or ``stream`` (the training's own batches).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Hello:
     config: dict[str, Any] = field(default_factory=dict)
     start_step: int = -1
     backfill: bool = False
+    sample: str = "probe"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,9 @@ class CaptureStart:
 
     ``layers`` lists ``[module path, units]`` in the network's order; ``probes`` is N. The chunks follow; the capture
     is complete when every row of every layer is there.
+
+    ``kind`` is ``probe``, or ``stream``: then the rows belong to training images of the steps ``first_step`` to
+    ``step``, which `SampleKeys` name, and ``probe_fingerprint`` is the sha256 over these keys.
     """
 
     capture: int
@@ -75,11 +81,34 @@ class CaptureStart:
     probe_fingerprint: str
     probes: int
     layers: list[list[Any]]
+    kind: str = "probe"
+    first_step: int = -1
+
+
+@dataclass(frozen=True)
+class SampleKeys:
+    """Which images rows ``start`` … of a stream capture belong to: uint8 ``[n, 32]``, one sha256 each.
+
+    Equal keys mean the same image, in this run and in any other. Answered by `ImagesWanted` once all are there.
+    """
+
+    capture: int
+    start: int
+    keys: Array
+
+
+@dataclass(frozen=True)
+class SampleImages:
+    """The images of ``rows`` of a stream capture, in that order: uint8 ``[n, H, W, 3]``."""
+
+    capture: int
+    rows: list[int]
+    images: Array
 
 
 @dataclass(frozen=True)
 class CaptureChunk:
-    """Rows ``start`` … (probe images) of layer number ``layer``: float32 ``[n, units]``."""
+    """Rows ``start`` … (images) of layer number ``layer``: float32 ``[n, units]``."""
 
     capture: int
     layer: int
@@ -139,7 +168,8 @@ class Welcome:
     ``credit``: bytes of captures the client may have un-acked. ``known_probe``: fingerprint of a probe set the server
     already has for this run, or empty. ``needs``: what captures must carry (``pooled``). ``min_probes``: fewest images
     the detector accepts. ``acks``: whether it answers with `ProbeAck` and `FinishAck`, and acks drops. ``known_step``:
-    the last step that other processes of this run have told of, -1 where there were none.
+    the last step that other processes of this run have told of, -1 where there were none. ``samples``: the kinds of
+    captures the server takes, separated by spaces.
     """
 
     server_version: str
@@ -149,6 +179,7 @@ class Welcome:
     min_probes: int
     acks: bool = False
     known_step: int = -1
+    samples: str = "probe"
 
 
 @dataclass(frozen=True)
@@ -173,6 +204,14 @@ class Refuse:
 @dataclass(frozen=True)
 class Unknown:
     """The server knows no session of this run and epoch (it restarted): say `Hello` and send again what is un-acked."""
+
+
+@dataclass(frozen=True)
+class ImagesWanted:
+    """The server has every key of a stream capture, and lacks the images of these ``rows`` (some of them at a time)."""
+
+    capture: int
+    rows: list[int]
 
 
 @dataclass(frozen=True)
@@ -209,6 +248,29 @@ class AlertNotice:
     state: str
     step: int
     message: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something a person asks of a training run; obeyed between two steps, and answered by `Answer`.
+
+    ``action`` is ``capture`` (now), ``pause`` (no captures until ``resume``), ``resume``, ``layers`` (watch these
+    ``layers`` from now on) or ``stop`` (`Monitor.should_stop` turns true). A command sends it to the server, which
+    passes it on to the run's client.
+    """
+
+    number: int
+    action: str
+    layers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of the `Request` of that number, in words."""
+
+    number: int
+    accepted: bool
+    text: str
 
 
 @dataclass(frozen=True)
@@ -257,6 +319,8 @@ MESSAGES: dict[str, type] = {
         ProbeStart,
         ProbeChunk,
         CaptureStart,
+        SampleKeys,
+        SampleImages,
         CaptureChunk,
         ScalarBatch,
         Dropped,
@@ -267,10 +331,13 @@ MESSAGES: dict[str, type] = {
         FinishAck,
         Refuse,
         Unknown,
+        ImagesWanted,
         CaptureAck,
         ScalarAck,
         Pong,
         AlertNotice,
+        Request,
+        Answer,
         VocabularyRequest,
         VocabularyStart,
         VocabularyChunk,

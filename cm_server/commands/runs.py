@@ -60,11 +60,21 @@ def _print_table(rows: list[dict[str, Any]], store: str) -> None:
     if not rows:
         print(f"no runs in {store} yet: add cm_client.watch(model) to a training script")
         return
-    table = Table("run", "name", "state", "begun", "snapshots", "step", "layer", "d_anchor", "open alerts")
+    table = Table("run", "name", "state", "begun", "sample", "snapshots", "step", "layer", "d_anchor", "open alerts")
     for row in rows:
         begun = datetime.fromtimestamp(row["created"]).strftime("%Y-%m-%d %H:%M")
         fall = " → ".join("-" if row[k] is None else f"{row[k]:.4f}" for k in ("d_anchor_first", "d_anchor_last"))
         step = "-" if row["last_step"] is None else str(row["last_step"])
-        cells = (row["run"], row["name"], row["state"], begun, str(row["snapshots"]), step, row["layer"], fall)
+        cells = (
+            row["run"],
+            row["name"],
+            row["state"],
+            begun,
+            row["sample"],
+            str(row["snapshots"]),
+            step,
+            row["layer"],
+            fall,
+        )
         table.add_row(*cells, str(row["open_alerts"]))
     Console().print(table, markup=False)

@@ -49,13 +49,17 @@ class Rows:
 
 @dataclass(frozen=True)
 class Capture:
-    """A whole capture: ``activations`` by layer, float32 ``[N, units]``, in the network's order."""
+    """A whole capture: ``activations`` by layer, float32 ``[N, units]``, in the network's order.
+
+    ``kind`` is ``probe`` or ``stream``; of a stream capture ``probe_fingerprint`` is that of its images' keys.
+    """
 
     capture: int
     step: int
     time: float
     probe_fingerprint: str
     activations: dict[str, np.ndarray]
+    kind: str = "probe"
 
 
 class CaptureAssembly:
@@ -88,7 +92,7 @@ class CaptureAssembly:
             return None
         arrays = {name: rows.array for name, rows in zip(self._names, self._rows, strict=True)}
         start = self.start
-        return Capture(start.capture, start.step, start.time, start.probe_fingerprint, arrays)
+        return Capture(start.capture, start.step, start.time, start.probe_fingerprint, arrays, start.kind)
 
 
 class ProbeAssembly:

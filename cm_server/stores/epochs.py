@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
-from cm_server.core.lineage import Epoch, cuts
 from cm_server.stores import schema
+from cm_server.stores.lineage import Epoch, cuts
 
 _T = schema.epochs.c
 

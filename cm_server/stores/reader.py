@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
-from cm_server.core.lineage import Epoch
 from cm_server.report import (
     Alert,
     ConceptMap,
@@ -27,6 +26,8 @@ from cm_server.report import (
 )
 from cm_server.stores import epochs, schema
 from cm_server.stores.errors import StoreError
+from cm_server.stores.lineage import Epoch
+from cm_server.stores.pictures import PictureReader
 from cm_server.stores.segments import ArraySpec, Extent, read_record, read_row
 
 
@@ -40,6 +41,7 @@ class StoreReader:
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
         self._engine = schema.open_engine(self.directory, writer=False)
+        self.pictures = PictureReader(self.directory, self._engine)
 
     def close(self) -> None:
         """Closes the index."""
@@ -63,7 +65,7 @@ class StoreReader:
     def snapshots(self, run: str, after: int = 0) -> list[SnapshotInfo]:
         """The run's snapshots with a sequence number above ``after``, by step.
 
-        What a resumed process superseded (`core.lineage`) is in none of the reader's answers.
+        What a resumed process superseded (`stores.lineage`) is in none of the reader's answers.
         """
         table = schema.snapshots
         query = sa.select(table).where(table.c.run == run, table.c.sequence > after)
@@ -188,14 +190,14 @@ class StoreReader:
         return tuple(rows[0]["words"]), tuple(rows[0]["categories"])
 
     def probe_image(self, fingerprint: str, sample: int) -> np.ndarray:
-        """One probe image, uint8 ``[H, W, 3]``.
+        """One image of a probe set, or of a stream capture's images: uint8 ``[H, W, 3]``.
 
         Raises:
-            StoreError: the probe set is not stored, or has no such sample.
+            StoreError: the set is not stored, or has no such sample.
         """
         images = self.probe_images(fingerprint)
         if images is None:
-            raise StoreError(f"the images of probe set {fingerprint[:12]!r} are not stored yet")
+            return self.pictures.image(fingerprint, sample)
         if not 0 <= sample < len(images):
             raise StoreError(f"probe set {fingerprint[:12]} has samples 0 to {len(images) - 1}, not {sample}")
         return np.asarray(images[sample])

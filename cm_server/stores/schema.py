@@ -40,6 +40,7 @@ runs = sa.Table(
     sa.Column("map_fingerprint", sa.Text, nullable=False, default=""),
     sa.Column("config", sa.JSON, nullable=False, default=dict),
     sa.Column("stats", sa.JSON, nullable=False, default=dict),
+    sa.Column("sample", sa.Text, nullable=False, default="probe", server_default="probe"),
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
 )
 
@@ -143,6 +144,27 @@ gaps = sa.Table(
     sa.Column("epoch", sa.Text, nullable=False, server_default=""),
     sa.Column("capture", sa.Integer),
 )
+
+images = sa.Table(
+    "images",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("segment", sa.Text, nullable=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("crc32", sa.BigInteger, nullable=False),
+    sa.Column("arrays", sa.JSON, nullable=False),
+)
+"""Images of stream captures, each once; ``digest`` is the sha256 of what it shows, whatever its key was made of."""
+
+sample_sets = sa.Table(
+    "sample_sets",
+    metadata,
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    sa.Column("image_keys", sa.LargeBinary, nullable=False),
+)
+"""Which images a stream capture was taken on: 32 bytes of key for each, in the order of its rows."""
 
 concept_sets = sa.Table(
     "concept_sets",

@@ -19,6 +19,7 @@ from sqlalchemy.dialects.sqlite import insert
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import epochs, schema
 from cm_server.stores.errors import StoreError
+from cm_server.stores.pictures import PictureWriter
 from cm_server.stores.segments import SegmentWriter
 
 
@@ -38,11 +39,13 @@ class StoreWriter:
         self._lock = _locked(self.directory)
         self._engine = schema.open_engine(self.directory, writer=True)
         self._segments: dict[str, SegmentWriter] = {}
+        self.pictures = PictureWriter(self.directory, self._engine)
 
     def close(self) -> None:
         """Closes files and the index."""
         for segment in self._segments.values():
             segment.close()
+        self.pictures.close()
         self._engine.dispose()
         self._lock.close()
 

@@ -12,7 +12,7 @@ from dashboard import view as where
 from dashboard.callbacks.reply import Reply
 from dashboard.components.alerts import alerts_list
 from dashboard.components.aria import aria
-from dashboard.components.summary import categories_table, d_anchor_table, scalars_sentence
+from dashboard.components.summary import categories_table, d_anchor_table, overhead_sentence, scalars_sentence
 from dashboard.data import RunData, Source
 from dashboard.figures import categories, curves
 from dashboard.theme import Theme
@@ -23,6 +23,7 @@ OUTPUTS = (
     Output("scalars-graph", "figure"),
     Output("categories-graph", "figure"),
     Output("d-anchor-summary", "children"),
+    Output("overhead-line", "children"),
     Output("scalars-summary", "children"),
     Output("categories-summary", "children"),
     Output("categories-legend", "children"),
@@ -63,6 +64,7 @@ def _draw(here: View, data: RunData, theme: Theme, reply: Reply, zoom: tuple[flo
         reply.figure("scalars", drawn[1]),
         reply.figure("categories", categories.bars(summaries, theme, here.run or "")),
         reply.part("table", table, lambda: d_anchor_table(data.series, points, layer)),
+        reply.part("overhead", overhead_sentence(data.info.stats), lambda: overhead_sentence(data.info.stats)),
         reply.part("scalars text", fixed, lambda: scalars_sentence(data.scalars, here.step, curves.PANELS)),
         reply.part("categories text", sequence, lambda: categories_table(summaries)),
         reply.part("legend", [theme.name], legend),

@@ -34,7 +34,7 @@ def neuron_card(
     if here.unit >= len(report.arrays.live):
         return [_heading(name, here), html.P(f"{report.summary.layer} has neurons 0 to {len(report.arrays.live) - 1}.")]
     if not report.arrays.live[here.unit]:
-        sentence = f"Dead at step {step:,}: its activation is the same for every probe image, so it has no concept."
+        sentence = f"Dead at step {step:,}: its activation is the same for every image, so it has no concept."
         return [_heading(name, here), html.P(sentence, className="quiet")]
     return [
         _heading(name, here),
@@ -144,22 +144,24 @@ def _top(unit: int, words: ConceptMap, report: LayerReport):
 def _images(unit: int, info: RunInfo, report: LayerReport) -> list:
     arrays = report.arrays
     shown = [(int(s), float(a)) for s, a in zip(arrays.samples[unit], arrays.activations[unit], strict=True) if s >= 0]
-    if not shown or not info.probe_fingerprint:
+    stream = report.summary.kind == "stream"
+    which, name = (report.summary.images, "training image") if stream else (info.probe_fingerprint, "probe image")
+    if not shown or not which:
         return []
     tiles = [
         html.Figure(
             [
                 html.Img(
-                    src=images.address(info.probe_fingerprint, sample),
-                    alt=f"probe image {sample}, activation {activation:.3g}",
-                    title=f"probe image {sample}",
+                    src=images.address(which, sample),
+                    alt=f"{name} {sample}, activation {activation:.3g}",
+                    title=f"{name} {sample}",
                 ),
                 html.Figcaption(f"{activation:.3g}"),
             ]
         )
         for sample, activation in shown
     ]
-    return [html.H3("Highest-activating probe images, with activation"), html.Div(tiles, className="images")]
+    return [html.H3(f"Highest-activating {name}s, with activation"), html.Div(tiles, className="images")]
 
 
 def _journey(trail: Trail | None, words: ConceptMap) -> list:

@@ -99,9 +99,13 @@ def facts_line(info: RunInfo, summary: LayerSummary | None) -> list:
     said.append(
         ("T", f"{temperature:.3g}" if temperature else "–", "temperature of the concept weights, fixed for the run")
     )
+    if info.sample == "stream":
+        note = "activations of the training's own batches, in train mode: never compared with a probe set's"
+        said.append(("sample", "stream", note))
     if summary:
+        images = "training images of this capture" if summary.kind == "stream" else "probe images"
         said += [
-            ("N", f"{summary.probes:,}", "probe images"),
+            ("N", f"{summary.probes:,}", images),
             ("K", f"{summary.concepts:,}", "concept words"),
             ("anchors", f"{summary.anchors:,}", "words whose distance is measured"),
             ("M", f"{summary.units:,}", "units of this layer"),

@@ -102,6 +102,31 @@ def scalars_sentence(logged: Mapping[str, Scalars], step: int | None, drawn: int
     return " · ".join(parts) + more
 
 
+def overhead_sentence(stats: Mapping[str, object]) -> str:
+    """What watching costs the training, by the client's own measure; empty while it has told nothing.
+
+    >>> overhead_sentence({"overhead_share": 0.0081, "budget": 0.01, "seconds": 600.0})
+    'The monitor takes 0.81 % of the training time so far (budget 1 %).'
+    """
+    share, seconds, budget = (_plain(stats.get(name)) for name in ("overhead_share", "seconds", "budget"))
+    if share is None or seconds is None:
+        return ""
+    planned = "captures at fixed steps" if budget is None else f"budget {100 * budget:g} %"
+    said = f"The monitor takes {_per_cent(share)} of the training time so far ({planned})."
+    if budget is not None and share > budget:
+        return f"{said} What is above it is paid back before the next capture."
+    return said
+
+
+def _plain(value: object) -> float | None:
+    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None  # type: ignore[arg-type]
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
 def map_sentence(layout: ConceptMap, report: LayerReport) -> str:
     """The map in words."""
     summary, arrays = report.summary, report.arrays
@@ -120,7 +145,7 @@ def nearest_miss(layout: ConceptMap, report: LayerReport) -> str:
     arrays, tau = report.arrays, number(report.summary.tau)
     live = np.flatnonzero(arrays.live)
     if not len(live):
-        return "Every unit of this layer is dead: its activation is the same for all probe images."
+        return "Every unit of this layer is dead: its activation is the same for all images."
     best = int(live[np.argmax(arrays.similarities[live, 0])])
     word = layout.words[int(arrays.concepts[best, 0])]
     value = number(float(arrays.similarities[best, 0]))

@@ -32,6 +32,7 @@ def _curves():
                     html.H2("How much of the concept space the neurons reach"),
                     graph("d-anchor-graph", "tall", "d_anchor per layer over training steps"),
                     html.Div(id="d-anchor-summary", className="table-frame"),
+                    html.P(id="overhead-line", className="summary"),
                 ],
                 className="panel",
             ),

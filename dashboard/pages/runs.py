@@ -16,7 +16,7 @@ def page(runs: Sequence[RunInfo], now: float | None = None):
     """All runs, newest first."""
     now = time.time() if now is None else now
     head = html.Tr(
-        [html.Th(name, scope="col") for name in ("run", "state", "model", "encoder", "detector", "last news")]
+        [html.Th(name, scope="col") for name in ("run", "state", "model", "encoder", "detector", "sample", "last news")]
     )
     return html.Section(
         [
@@ -47,6 +47,7 @@ def _row(run: RunInfo, now: float):
         run.model or "–",
         run.encoder or "–",
         run.detector or "–",
+        run.sample,
         age(now - run.updated),
     ]
     return html.Tr([html.Th(link, scope="row"), *[html.Td(cell) for cell in cells]])

@@ -126,6 +126,13 @@ def test_another_major_version_is_refused_and_a_higher_minor_one_read() -> None:
     assert decode([msgpack.packb(newer)]).message == ScalarAck(5)
 
 
+def test_a_field_with_a_default_may_be_missing_since_an_older_sender_does_not_know_it() -> None:
+    fields = {"server_version": "0.1", "credit": 1, "known_probe": "", "needs": "pooled", "min_probes": 2}
+    assert decode([msgpack.packb(header(t="Welcome", f=fields))]).message.samples == "probe"
+    with pytest.raises(ProtocolError, match=r"Welcome.samples is int"):
+        decode([msgpack.packb(header(t="Welcome", f=fields | {"samples": 1}))])
+
+
 def test_not_finite_fields_are_refused() -> None:
     fields = {"capture": 0, "step": 0, "time": float("nan"), "probe_fingerprint": "", "probes": 1, "layers": []}
     with pytest.raises(ProtocolError, match="time is nan"):

@@ -115,7 +115,6 @@ def test_without_a_spool_what_is_not_acked_is_told(
 ) -> None:
     monkeypatch.setenv("CM_SPOOL", "off")
     server = WireServer(ack_captures=False).start()
-    monitor = cm_client.watch(Small(), server=server.address, probe_size=32)
     model = Small()
     monitor = cm_client.watch(model, server=server.address, run="off", probe_size=32)
     train(model, 3, log=monitor.log)

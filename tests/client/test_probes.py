@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cm_client import ProbeSet
-from cm_client.collect import PATIENCE, Collector, find_images, pictures
+from cm_client.calls import find_images
+from cm_client.collect import PATIENCE, Collector, pictures
 from cm_client.errors import ClientError
 from cm_client.probe import freeze, shrunk, smaller
 
@@ -72,7 +73,7 @@ def test_the_collector_takes_the_first_images_that_fit_and_copies_them() -> None
     assert collector.count == 4
     collector.offer((torch.randn(8, 3, 8, 8),), {})
     assert collector.complete
-    probes = collector.finish()
+    (probes,) = collector.calls()
     assert probes.inputs.shape == (10, 3, 8, 8)
     assert probes.shown.images.shape == (10, 8, 8, 3)
     torch.testing.assert_close(probes.inputs[:4], kept)
@@ -80,10 +81,13 @@ def test_the_collector_takes_the_first_images_that_fit_and_copies_them() -> None
 
 def test_images_are_found_among_arguments_and_keywords() -> None:
     images = torch.zeros(2, 1, 4, 4)
-    assert find_images((torch.zeros(2, 5), images), {}) == (None, images)
-    name, found = find_images((torch.zeros(2, 3, 4, 4, dtype=torch.uint8),), {"pixel_values": images})
-    assert name == "pixel_values"
+    assert find_images((torch.zeros(2, 5), images), {}) == ((0, 1), images)
+    path, found = find_images((torch.zeros(2, 3, 4, 4, dtype=torch.uint8),), {"pixel_values": images})
+    assert path == (1, "pixel_values")
     assert found is images
+    nested = {"batch": ["x", {"image": images}]}
+    assert find_images((nested,), {})[0] == (0, 0, "batch", 1, "image")
+    assert find_images((nested,), {"image": images})[0] == (1, "image")
     assert find_images((torch.zeros(2, 7, 4, 4), "x"), {}) == (None, None)
 
 

@@ -1,10 +1,11 @@
-"""Pooling, schedules and settings."""
+"""Pooling and settings."""
 
 from __future__ import annotations
 
 import argparse
 from collections import OrderedDict
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from cm_client.errors import ClientError
 from cm_client.pooling import first_tensor, is_channels_last, pool, spatial_size
-from cm_client.schedule import Adaptive, Chosen, EverySteps, make_schedule
 from cm_client.settings import CONFIG_BYTES, DEFAULT_SERVER, plain_config, resolve, run_id
 
 SIZES = st.integers(1, 6)
@@ -60,47 +60,6 @@ def test_an_unknown_way_to_pool_is_named() -> None:
         pool(torch.zeros(1, 2), "median")
 
 
-@given(st.integers(1, 20), st.lists(st.integers(1, 30), min_size=1, max_size=60))
-def test_every_n_captures_once_per_multiple_however_steps_jump(every: int, jumps: list[int]) -> None:
-    schedule, step, taken = EverySteps(every), 0, []
-    for jump in [0, *jumps]:
-        step += jump
-        if schedule.due(step, 0.0):
-            schedule.captured(step, 0.0, 1.0)
-            taken.append(step)
-    assert taken[0] == 0
-    assert [s // every for s in taken] == sorted({s // every for s in taken})
-    assert step // every == taken[-1] // every
-
-
-@given(
-    st.lists(st.tuples(st.floats(0.001, 5.0), st.floats(0.0, 3.0)), min_size=2, max_size=300),
-    st.sampled_from([0.01, 0.05]),
-)
-def test_the_adaptive_schedule_keeps_its_share(steps: list[tuple[float, float]], share: float) -> None:
-    schedule, now, last, spent, pending = Adaptive(share), 0.0, -10, 0.0, 0.0
-    for step, (seconds, cost) in enumerate(steps):
-        now += seconds
-        if schedule.due(step, now):
-            assert step - last >= 10 or last < 0
-            spent, pending, last = spent + pending, cost, step
-            # All captures but the one now to be taken are paid for by the time that has gone by.
-            assert spent <= share * now + 1e-9
-            now += cost
-            schedule.captured(step, now, cost)
-    assert last >= 0
-
-
-def test_a_function_chooses_and_once_a_step() -> None:
-    schedule = make_schedule(lambda step: step in (0, 3))
-    assert isinstance(schedule, Chosen)
-    assert [schedule.due(s, 0.0) for s in range(5)] == [True, False, False, True, False]
-    schedule.captured(3, 0.0, 0.1)
-    assert not schedule.due(3, 0.0)
-    assert isinstance(make_schedule(None), Adaptive)
-    assert isinstance(make_schedule(4), EverySteps)
-
-
 @given(st.text(max_size=100))
 def test_run_ids_are_always_fit_for_the_wire(text: str) -> None:
     made = run_id(text)
@@ -116,9 +75,31 @@ def test_arguments_go_before_the_environment() -> None:
     assert (found.server, found.run, found.every, found.planned_steps, found.name) == ("tcp://h:1", "x", 5, 90, "n")
     found = resolve(server="tcp://i:2", run="y", every=7, environ=env)
     assert (found.server, found.run, found.every) == ("tcp://i:2", "y", 7)
+    found = resolve(environ={"CM_BUDGET": "0.05", "CM_SAMPLE": "stream"})
+    assert (found.budget, found.sample) == (0.05, "stream")
+    assert resolve(budget=0.02, environ=env).every is None, "budget= in the script goes before CM_EVERY"
+    assert "every= fixes when" in resolve(every=3, budget=0.02, environ={}).notes[0]
     bare = resolve(environ={})
     assert (bare.server, bare.every, bare.planned_steps, bare.probe_size) == (DEFAULT_SERVER, None, -1, 1024)
+    assert (bare.budget, bare.sample) == (0.01, "probe")
     assert resolve(run="my run/1", environ={}).notes[0].startswith("run id 'my run/1': using 'my-run-1'")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"budget": 0}, "budget 0 .*share of the time above 0"),
+        ({"budget": 5}, "budget 5"),
+        ({"budget": True}, "budget True"),
+        ({"budget": "much"}, "budget 'much'"),
+        ({"sample": "both"}, "sample 'both' .*'probe' or 'stream'"),
+        ({"every": 0}, "every 0"),
+        ({"every": True}, "every True"),
+    ],
+)
+def test_values_out_of_range_are_named(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ClientError, match=said):
+        resolve(environ={}, **options)
 
 
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers()))

@@ -113,6 +113,21 @@ def test_a_live_process_keeps_everybody_out_and_a_dead_one_lets_one_in(spool: Sp
     assert find(spool.directory.parents[1]) == []
 
 
+def test_a_capture_told_as_dropped_is_dropped_also_where_the_process_died_before_it_was_gone(spool: Spool) -> None:
+    spool.keep_capture(1, 10, item(1).messages())
+    spool.keep_dropped(1, 10, "no room")
+    left = dead(spool).leftover()
+    assert (left.captures, left.dropped) == ([], [[1, 10, "no room"]])
+    assert not list(spool.directory.glob("capture-*"))
+
+
+def test_a_directory_whose_removal_was_interrupted_is_removed(spool: Spool) -> None:
+    spool.close(done=False)
+    (spool.directory / "head.cms").unlink()
+    assert take_over(spool.directory) is None
+    assert not spool.directory.exists()
+
+
 def test_a_forked_child_does_not_hold_the_lock(spool: Spool) -> None:
     (ready, up), (wait, go) = os.pipe(), os.pipe()
     child = os.fork()
@@ -225,6 +240,9 @@ def test_a_full_spool_drops_the_oldest_captures_and_keeps_the_first_and_the_scal
     assert {reason for _, reason in told} == {SHELF_FULL}
     assert [step for step, _ in told] == sorted(step for step, _ in told), "the oldest first"
     assert caplog.text.count("is full") == 1
+    assert [row[1:] for row in dead(spool).leftover().dropped] == told, (
+        "and they are told after the process's death too"
+    )
 
 
 def test_another_processs_spool_is_never_touched(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -273,9 +291,10 @@ FULL = """
     from cm_client.outbox import Outbox
     from cm_client.protocol.messages import Hello
     from cm_client import spool
+    from cm_client.spool_folders import create
     logging.basicConfig(level="WARNING")
     spool.RESERVE = 0
-    made = spool.create(pathlib.Path(sys.argv[1]), "run", "e1", Hello("n", "m", -1, 0.0, "0", "h", 1, {}))
+    made = create(pathlib.Path(sys.argv[1]), "run", "e1", Hello("n", "m", -1, 0.0, "0", "h", 1, {}))
     if sys.argv[2:] == ["limit"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
     box = Outbox(shelf=made)

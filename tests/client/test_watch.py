@@ -146,22 +146,26 @@ def test_an_unknown_layer_is_named_with_the_closest(
     assert [[n for n, _ in s.layers] for s, _ in server.captures().values()] == ([kept, kept] if kept else [])
 
 
-class Pair(nn.Module):
+class Picky(nn.Module):
+    """Takes batches of four and no others."""
+
     def __init__(self) -> None:
         super().__init__()
         self.part = Small()
 
-    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return self.part(x) + y
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) != 4:
+            raise ValueError(f"batch of {len(x)}")
+        return self.part(x)
 
 
-def test_a_model_that_needs_more_than_images_gets_one_warning_with_the_cure(
+def test_a_model_that_refuses_the_probe_set_gets_one_warning_with_the_cure(
     server: WireServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = Pair()
+    model = Picky()
     monitor = cm_client.watch(model, server=server.address, probe_size=8)
     for _ in range(5):
-        model(torch.randn(4, 3, 16, 16), torch.zeros(4, 4)).sum().backward()
+        model(torch.randn(4, 3, 16, 16)).sum().backward()
     assert caplog.text.count("WARNING") == 1
     assert "pass probe=cm_client.ProbeSet" in caplog.text
     assert not model._forward_pre_hooks
@@ -302,17 +306,25 @@ def test_copies_of_a_watched_model_are_not_the_run(server: WireServer) -> None:
     assert monitor.stats()["step"] == 3
 
 
-def test_only_training_forwards_count() -> None:
+def test_only_training_forwards_count_where_weights_move_by_hand() -> None:
     model = Small()
     monitor = cm_client.watch(model, server="inproc://nobody", mode="online")
     x = torch.randn(4, 3, 16, 16)
-    with torch.no_grad():
+
+    def forwards() -> None:
+        with torch.no_grad():
+            model(x)
+        model.eval()
         model(x)
-    model.eval()
-    model(x)
-    model.train()
-    model(x)
-    assert monitor.stats()["step"] == 1
+        model.train()
+        model(x).sum().backward()
+
+    forwards()
+    assert monitor.stats()["step"] == 0
+    model.head.weight.data.sub_(0.1)
+    forwards()
+    forwards()
+    assert monitor.stats()["step"] == 3
 
 
 def test_wrapped_and_compiled_models(server: WireServer) -> None:
@@ -368,10 +380,10 @@ def test_strict_raises(monkeypatch: pytest.MonkeyPatch, nowhere: str) -> None:
     monkeypatch.setenv("CM_STRICT", "1")
     with pytest.raises(ClientError, match="pool"):
         cm_client.watch(Small(), pool="median")
-    model = Pair()
+    model = Picky()
     cm_client.watch(model, server=nowhere, probe_size=4)
     with pytest.raises(ClientError, match="probe pass"):
-        model(torch.randn(4, 3, 16, 16), torch.zeros(4, 4))
+        model(torch.randn(4, 3, 16, 16))
 
 
 def test_disabled_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,7 @@ class WireServer:
         self.speaks_1_1 = True
         self.known_step = -1
         self.known_probe = ""
+        self.samples = "probe stream"
         self.envelopes: list[Envelope] = []
         self.identity = b""
         self._sessions: set[tuple[str, str]] = set()
@@ -66,13 +67,14 @@ class WireServer:
             time.sleep(0.01)
         return bool(condition())
 
-    def captures(self) -> dict[int, tuple[m.CaptureStart, list[np.ndarray]]]:
-        """Captures that came whole."""
+    def captures(self, run: str = "") -> dict[int, tuple[m.CaptureStart, list[np.ndarray]]]:
+        """Captures that came whole, of one run where there are several."""
         whole = {}
-        for start in self.of(m.CaptureStart):
+        messages = [e.message for e in list(self.envelopes) if run in ("", e.run)]
+        for start in (message for message in messages if isinstance(message, m.CaptureStart)):
             arrays = [np.full((start.probes, units), np.nan, np.float32) for _, units in start.layers]
             rows = [0] * len(arrays)
-            for chunk in self.of(m.CaptureChunk):
+            for chunk in (message for message in messages if isinstance(message, m.CaptureChunk)):
                 if chunk.capture == start.capture:
                     arrays[chunk.layer][chunk.start : chunk.start + len(chunk.values)] = chunk.values
                     rows[chunk.layer] += len(chunk.values)
@@ -107,9 +109,8 @@ class WireServer:
         if isinstance(message, m.Hello):
             self.envelopes.append(envelope)
             self._sessions.add(session)
-            answer = m.Welcome(
-                "test", self.credit, self.known_probe, "pooled", 2, acks=self.speaks_1_1, known_step=self.known_step
-            )
+            given = "test", self.credit, self.known_probe, "pooled", 2
+            answer = m.Welcome(*given, acks=self.speaks_1_1, known_step=self.known_step, samples=self.samples)
             self._reply(router, envelope, m.Refuse(self.refusal) if self.refusal else answer)
         elif session not in self._sessions:
             self._reply(router, envelope, m.Unknown())
@@ -123,7 +124,9 @@ class WireServer:
             self._reply(router, envelope, m.ScalarAck(message.rows[-1][0]))
         elif isinstance(message, m.Heartbeat):
             self._reply(router, envelope, m.Pong())
-        elif isinstance(message, m.CaptureChunk) and self.ack_captures and message.capture in self.captures():
+        elif (
+            isinstance(message, m.CaptureChunk) and self.ack_captures and message.capture in self.captures(envelope.run)
+        ):
             self._reply(router, envelope, m.CaptureAck(message.capture, "committed"))
         elif self.speaks_1_1:
             self._answer_1_1(router, envelope)

@@ -112,6 +112,32 @@ def test_changes_of_nothing_are_dashes():
     assert words.number(float("nan")) == "–"
 
 
+def test_the_monitors_share_is_told_as_it_is():
+    told = words.overhead_sentence
+    assert told({}) == ""
+    assert told({"overhead_share": None, "seconds": 5.0}) == ""
+    within = {"overhead_share": 0.00812, "seconds": 600.0, "budget": 0.01}
+    assert told(within) == "The monitor takes 0.81 % of the training time so far (budget 1 %)."
+    assert "takes 3.1 %" in told(within | {"overhead_share": 0.0312})
+    assert "paid back before the next capture" in told(within | {"overhead_share": 0.0312})
+    assert told({"overhead_share": 0.31, "seconds": 9.0}).endswith(
+        "takes 31 % of the training time so far (captures at fixed steps)."
+    )
+
+
+def test_a_stream_capture_says_so_and_shows_its_own_images(made):
+    layout, report = made
+    here = View("r1", "map", "layer1", None, int(np.flatnonzero(report.arrays.live)[0]))
+    stream = replace(report, summary=replace(report.summary, kind="stream", images="5e7"))
+    for shown, name, address in ((report, "probe image", "/probe/abc/"), (stream, "training image", "/probe/5e7/")):
+        card = html.Div(neuron.neuron_card(here, run_info(), layout, shown, None, 0))
+        assert f"Highest-activating {name}s" in text(card)
+        assert all(image.src.startswith(address) for image in all_of(html.Img, card))
+        assert len(all_of(html.Img, card))
+    assert "sample  stream" in text(shell.facts_line(run_info(sample="stream"), stream.summary))
+    assert "sample" not in text(shell.facts_line(run_info(), report.summary))
+
+
 def test_the_categories_table_adds_up():
     table = words.categories_table({"layer1": summary(found={"color": 3, "scene": 4})})
     assert text(table).split()[-8:] == ["layer1", "3", "0", "0", "0", "0", "4", "0.100"]

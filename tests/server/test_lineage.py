@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cm_server.core.lineage import Epoch, cuts, holds
+from cm_server.stores.lineage import Epoch, cuts, holds
 
 STEPS = st.one_of(st.none(), st.integers(0, 50))
 EPOCHS = st.lists(st.tuples(st.floats(0, 9), STEPS), max_size=6).map(
