@@ -53,6 +53,15 @@ class Call:
         return args, kwargs
 
 
+def stands_alone(path: Path) -> bool:
+    """Whether images at ``path`` can be a call of their own: the first argument, or a keyword's.
+
+    >>> [stands_alone(path) for path in (FIRST, (1, "pixel_values"), (0, 1), (0, 0, "image"))]
+    [True, True, False, False]
+    """
+    return path == FIRST or (len(path) == 2 and path[0] == 1)
+
+
 def find_images(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Path | None, Tensor | None]:
     """The first 4-D floating tensor with 1 or 3 channels and its place; arguments go before what is inside of them."""
     found = [(path, value) for path, value in tensors((args, kwargs)) if _is_images(value)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cm_client.calls import Call, Path, find_images, kept, other_rows
+from cm_client.calls import FIRST, Call, Path, find_images, kept, other_rows, stands_alone
 from cm_client.errors import ClientError
 from cm_client.kept_inputs import KeptInputs
 from cm_client.probe import INPUT_LIMIT, FrozenProbes, freeze
@@ -49,10 +49,10 @@ class Collector:
             raise ClientError(f"mean {mean!r} and std {std!r}: give both or neither")
         self._size, self._mean, self._std, self._unnormalize = size, mean, std, unnormalize
         self._parts: list[Tensor] = []
-        self._earlier = earlier
         self._path: Path | None = None
         self._template: tuple[Any, Any] = ((), {})
         self._others: dict[Path, list[Tensor]] = {}
+        self._earlier = earlier
         self.forwards = 0
 
     @property
@@ -81,15 +81,13 @@ class Collector:
                 )
             return
         others = other_rows(args, kwargs, path, len(images))
+        if self._path is None and stands_alone(path) and self._taken_up(images):
+            self._path = path
+            return
         if self._path is None:
             self._path = path
             self._template = kept((args, kwargs), {path, *others})
             self._others = {place: [] for place in others}
-            # What an earlier process kept are images alone: other rows that belong to them are gone.
-            earlier = self._earlier.like(images) if self._earlier is not None and not others else None
-            if earlier is not None:
-                self._parts, self._size, self._earlier = [earlier], len(earlier), None
-                return
         if path == self._path and self._alike(images, others):
             self._add(images, others)
 
@@ -99,19 +97,30 @@ class Collector:
         First with the images alone, then with all that the training passed along.
         """
         inputs = torch.cat(self._parts)
-        if self._earlier is not None:
-            self._earlier.save(inputs)
         with torch.device("cpu"):  # whatever the script's default device is
             images = pictures(inputs, self._mean, self._std, self._unnormalize)
-        whole = Call(self._path or (0, 0), self._template, {p: torch.cat(rows) for p, rows in self._others.items()})
+        whole = Call(self._path or FIRST, self._template, {p: torch.cat(rows) for p, rows in self._others.items()})
         self._parts.clear()
         self._others.clear()
         args, kwargs = whole.template or ((), {})
-        alone = len(whole.path) == 2 and whole.path[1] in (0, *kwargs)
+        alone = stands_alone(whole.path)
         ways = [whole.alone] if alone else []
         if not alone or len(args) + len(kwargs) > 1:
             ways.append(whole)
         return [freeze(inputs, images, "the first training inputs", way) for way in ways]
+
+    def settled(self, probes: FrozenProbes) -> None:
+        """These are what the run is probed with: kept for its next process, where they are images alone."""
+        if self._earlier is not None and probes.call.template is None:
+            self._earlier.save(probes.inputs)
+
+    def _taken_up(self, images: Tensor) -> bool:
+        """Whether an earlier process of the run was probed with images like these: then they are the set."""
+        found = self._earlier.like(images) if self._earlier is not None else None
+        if found is None:
+            return False
+        self._parts, self._size, self._earlier = [found], len(found), None
+        return True
 
     def _alike(self, images: Tensor, others: dict[Path, Tensor]) -> bool:
         if not self._parts:

@@ -111,9 +111,15 @@ class StepHook:
 
 
 def _is_abstract(args: tuple[Any, ...]) -> bool:
-    """Whether the forward is not a real one: traced by jit or fx, or inside vmap, grad and their like."""
+    """Whether the forward is not a real one: traced by jit or fx, inside vmap, grad and their like, or recorded."""
     return (
         torch._C._is_tracing()
         or peek_interpreter_stack() is not None
         or (bool(args) and isinstance(args[0], torch.fx.Proxy))
+        or cuda_graph_recorded()
     )
+
+
+def cuda_graph_recorded() -> bool:
+    """Whether a CUDA graph is being recorded: what runs now would run again at every replay, unseen."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

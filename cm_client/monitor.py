@@ -240,10 +240,13 @@ class Monitor:
         elif self._recorder is not None:
             self._recorder.unseen()
 
-    @_guest
     def _after_step(self, optimiser: int) -> None:
-        if self._recorder is not None:
-            self._recorder.steps.stepped(optimiser)
+        # Not timed: reading the clock would cost more than this does.
+        try:
+            if self._recorder is not None:
+                self._recorder.steps.stepped(optimiser)
+        except Exception as error:
+            self._fail(error)
 
     def _detach(self) -> None:
         self._hook.detach()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from cm_client.hooks import cuda_graph_recorded
 from cm_client.processes import sharded_part
 
 _SAMPLES = 8
@@ -63,7 +64,7 @@ class OptimiserHooks:
         # A step inside a compiled region is traced once: a call from there would break the user's graph.
         if torch.compiler.is_compiling() or not self._live:
             return
-        if self._is_ours(optimiser):
+        if self._is_ours(optimiser) and not cuda_graph_recorded():
             self._stepping = id(optimiser)
             self._before()
 

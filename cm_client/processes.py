@@ -38,7 +38,8 @@ def refuse_helper_rank() -> None:
 def sharded_part(model: nn.Module) -> str | None:
     """The first module or parameter of ``model`` that FSDP, tensor parallelism or ZeRO-3 have cut up; None if whole.
 
-    Nothing is imported to tell. Modules are asked, too: within a forward FSDP's parameters are whole for a while and look like any others.
+    Nothing is imported to tell. Modules are asked, too: within a forward FSDP's parameters are whole for a while and
+    look like any others.
     """
     for name, module in model.named_modules():
         if _WRAPPERS & {cls.__name__ for cls in type(module).__mro__}:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cm_client.calls import Call, find_images
+from cm_client.calls import Call, find_images, stands_alone
 from cm_client.capture import CHUNK, NoRoomError, capture, weights_copy
 from cm_client.collect import FEWEST, Collector
 from cm_client.discovery import Output, checked, choose, observe
@@ -41,10 +41,10 @@ class Plan:
         channels_last: layout of 4-D outputs, None to look at the shapes.
         schedule: when to capture.
         collector: gathers the probe set where ``probe`` is None.
+        start_step: steps done before the first forward.
         optimisers: those whose steps are the model's, none to find out.
         budget: the share of the time that ``schedule`` keeps to, None where it keeps to steps.
         stream: makes the sampler of training batches, where they are sampled instead of a probe set.
-        start_step: steps done before the first forward.
     """
 
     layers: Sequence[str] | None
@@ -53,10 +53,10 @@ class Plan:
     channels_last: bool | None
     schedule: Schedule
     collector: Collector
+    start_step: int = 0
     optimisers: tuple[Any, ...] = ()
     budget: float | None = None
     stream: Callable[[Callable[..., None], Callable[..., None]], Stream] | None = None
-    start_step: int = 0
 
 
 class Recorder:
@@ -125,6 +125,8 @@ class Recorder:
                 self.stream.samples(None)  # ids of a forward that is passed by are nobody else's
             return
         self._meter.start()
+        if self.steps.forwards == 1:
+            refuse_helper_rank()
         if self.stream is None:
             self._look(step, args, kwargs)
         elif traced:
@@ -275,7 +277,6 @@ class Recorder:
         if model is None:
             return
         if self._begun is None:
-            refuse_helper_rank()
             refuse_sharded(model)
         given = self._plan.probe
         if given is not None:
@@ -283,7 +284,7 @@ class Recorder:
             if not any(nn.parameter.is_lazy(parameter) for parameter in model.parameters()):
                 self._begun = (step, time.time())
                 path, _ = find_images(args, kwargs)
-                call = Call(path) if path is not None and path[0] == 1 and len(path) == 2 else None
+                call = Call(path) if path is not None and stands_alone(path) else None
                 self._begin([freeze(given.inputs(), given.images, given.source, call)], step)
             return
         if self._begun is None:
@@ -302,6 +303,8 @@ class Recorder:
             return
         probes, outputs = _first_that_works(model, ways)
         self._probes = probes
+        if self._plan.probe is None:
+            self._plan.collector.settled(probes)
         shape = probes.inputs.shape
         if self._channels_last is None and not (len(shape) == 4 and (shape[2] == shape[3] or shape[1] == shape[2])):
             # Only square images make the shape of a feature map say where its channels are.

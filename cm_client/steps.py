@@ -18,7 +18,7 @@ class StepCounter:
     Args:
         moved: whether the weights have changed since it was first asked; asked only while nothing is decided.
         optimiser_known: whether steps are an optimiser's from the start.
-        start: steps done before.
+        start: steps done before the first forward.
 
     Attributes:
         forwards: training forwards begun.

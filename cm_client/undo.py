@@ -11,8 +11,7 @@ import functools
 import inspect
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import chain
-from types import CellType, FunctionType, ModuleType
+from types import CellType, FunctionType
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 _INTERNAL = frozenset(vars(nn.Module()))
+_ABSENT = object()
 _DEPTH = 3
 _MOST_ENTRIES = 100_000
 _MOST_BYTES = 16 * 2**20
@@ -28,16 +28,18 @@ _MOST_BYTES = 16 * 2**20
 class Undo:
     """Notes the Python state that a forward of ``model`` may change, and puts it back.
 
-    Plain attributes of every module; what hooks reach through their closure, their object, their defaults and their
-    globals; lists, dicts, sets and deques among it to a depth of three, and tensors: up to 100,000 entries and 16 MiB
-    together. Files written and lines printed by a hook are beyond it.
+    Plain attributes of every module; what a hook, and the functions it calls by name, name of their closures, objects,
+    defaults and globals (what they do not name may be another thread's business); lists, dicts, sets and deques among
+    it to a depth of three, and tensors: up to 100,000 entries and 16 MiB together. Files written and lines printed by a
+    hook are beyond it.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._noted: dict[int, tuple[Any, Any]] = {}
         self._cells: list[tuple[CellType, Any]] = []
-        self._globals: list[tuple[dict[str, Any], str, Any]] = []
+        self._names: list[tuple[dict[str, Any], str, Any]] = []
         self._tensors: list[tuple[Tensor, Tensor, int]] = []
+        self._followed: set[int] = set()
         self._entries, self._bytes = _MOST_ENTRIES, _MOST_BYTES
         for module in model.modules():
             self._note_attributes(module)
@@ -51,23 +53,28 @@ class Undo:
         for cell, before in self._cells:
             if _content(cell) is not before:
                 cell.cell_contents = before
-        for names, name, before in self._globals:
-            if names.get(name) is not before:
+        for names, name, before in self._names:
+            if before is _ABSENT:
+                names.pop(name, None)
+            elif names.get(name, _ABSENT) is not before:
                 names[name] = before
         with torch.no_grad():
             for tensor, before, version in self._tensors:
                 if tensor._version != version:
                     tensor.copy_(before)
 
-    def _note_attributes(self, thing: Any, depth: int = _DEPTH) -> None:
-        names = getattr(thing, "__dict__", None)
-        if not isinstance(names, dict) or id(names) in self._noted or isinstance(thing, ModuleType | type):
-            return
+    def _note_attributes(self, module: nn.Module) -> None:
+        names = vars(module)
         self._noted[id(names)] = (names, dict(names))
-        internal = _INTERNAL if isinstance(thing, nn.Module) else ()
         for name, value in list(names.items()):
-            if name not in internal:
-                self._note(value, depth - 1)
+            if name not in _INTERNAL:
+                self._note(value, _DEPTH - 1)
+
+    def _note_named(self, names: dict[str, Any], wanted: Iterable[str]) -> None:
+        for name in wanted:
+            value = names.get(name, _ABSENT)
+            self._names.append((names, name, value))
+            self._note(value, _DEPTH)
 
     def _note(self, value: Any, depth: int) -> None:
         if isinstance(value, Tensor):
@@ -88,33 +95,32 @@ class Undo:
             self._tensors.append((value, value.clone(), value._version))
 
     def _note_hook(self, hook: Any) -> None:
+        reached: list[Any] = []
         while isinstance(hook, functools.partial):
-            for given in chain(hook.args, hook.keywords.values()):
-                self._note(given, _DEPTH)
+            reached += [*hook.args, *hook.keywords.values()]
             hook = hook.func
-        owner = getattr(hook, "__self__", None) if not isinstance(hook, FunctionType) else None
-        if owner is None and not isinstance(hook, FunctionType):
-            owner = hook
-        if owner is not None:
-            self._note_attributes(owner)
+        if not isinstance(hook, FunctionType):
+            reached.append(getattr(hook, "__self__", hook))
         function = _function(hook)
-        if function is not None:
-            self._note_reach(function)
-
-    def _note_reach(self, function: FunctionType) -> None:
+        if function is None or id(function) in self._followed:
+            return
+        self._followed.add(id(function))
+        reached += function.__defaults__ or ()
         for cell in function.__closure__ or ():
-            value = _content(cell)
-            self._cells.append((cell, value))
-            self._note(value, _DEPTH)
-            if not isinstance(value, FunctionType):
-                self._note_attributes(value)
-        for value in function.__defaults__ or ():
-            self._note(value, _DEPTH)
-        for name in function.__code__.co_names:
-            if name in function.__globals__:
-                value = function.__globals__[name]
-                self._globals.append((function.__globals__, name, value))
-                self._note(value, _DEPTH)
+            self._cells.append((cell, _content(cell)))
+            reached.append(_content(cell))
+        # Our own monitor, say, belongs to its sender's thread as well.
+        reached = [thing for thing in reached if not type(thing).__module__.startswith("cm_client")]
+        named = _named(function, reached)
+        shared = named & function.__globals__.keys()
+        self._note_named(function.__globals__, shared)
+        for thing in [*reached, *(function.__globals__[name] for name in shared)]:
+            if isinstance(thing, FunctionType) and thing.__module__ == function.__module__:
+                self._note_hook(thing)
+        for thing in reached:
+            self._note(thing, _DEPTH)
+            if isinstance(attributes := getattr(thing, "__dict__", None), dict):
+                self._note_named(attributes, named)
 
 
 def _hooks(model: nn.Module) -> Iterable[Callable[..., Any]]:
@@ -132,6 +138,19 @@ def _function(hook: Any) -> FunctionType | None:
         hook = getattr(hook, "__func__", None) or vars(type(hook)).get("__call__")
     hook = inspect.unwrap(hook) if hook is not None else None
     return hook if isinstance(hook, FunctionType) else None
+
+
+def _named(function: FunctionType, objects: Iterable[Any]) -> set[str]:
+    """The names in ``function``, and in the methods of ``objects`` that it names, and so on."""
+    found: set[str] = set()
+    codes = [function.__code__]
+    while codes:
+        new = set(codes.pop().co_names) - found
+        found |= new
+        for thing in objects:
+            methods = (getattr(type(thing), name, None) for name in new)
+            codes += [method.__code__ for method in methods if isinstance(method, FunctionType)]
+    return found
 
 
 def _content(cell: CellType) -> Any:

@@ -127,10 +127,11 @@ def watch(
             _check_stream(model, probe)
             how = pool, channels_last
             stream = partial(Stream, told.run, told.probe_size, Picture(mean, std, unnormalize), *how)
-        optimisers = tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,) if optimizer else ()
         chosen = _known_layers(model, layers), probe, pool, channels_last
         budget = told.budget if told.every is None else None
-        plan = Plan(*chosen, schedule, collector, optimisers, budget, stream, max(0, told.start_step))
+        plan = Plan(
+            *chosen, schedule, collector, max(0, told.start_step), _as_tuple(optimizer), budget=budget, stream=stream
+        )
         return _started(model, plan, told, plain_config(config), auto_stop)
     except Exception as error:
         if os.environ.get("CM_STRICT") == "1":
@@ -173,6 +174,12 @@ def _check_stream(model: nn.Module, probe: ProbeSet | None) -> None:
             "sample='stream' cannot follow a batch through DataParallel's replicas: use DistributedDataParallel, "
             "or sample='probe'"
         )
+
+
+def _as_tuple(optimizer: Any) -> tuple[Any, ...]:
+    if optimizer is None:
+        return ()
+    return tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,)
 
 
 def _earlier_inputs(told: Settings, probe: ProbeSet | None) -> KeptInputs | None:

@@ -1,50 +1,41 @@
-"""Alerts of all runs: feeds the rules, keeps the machines, stores transitions and tells the notifiers."""
+"""Alerts of all runs: feeds the watches, stores what becomes of them, and tells the notifiers."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from cm_server import rules
-from cm_server.core.alerting import AlertMachine, Finding, Transition
+from cm_server.core.alerting import OPEN_STATES, Finding, Transition
+from cm_server.core.moves import moves
+from cm_server.links import step_path
 from cm_server.notifiers import Notifier
-from cm_server.report import Alert, LayerSummary, SnapshotReport
+from cm_server.report import Alert, LayerReport, SnapshotReport
+from cm_server.rules import RuleBook
+from cm_server.run_watch import RunWatch
+from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
 
-OPEN_STATES = ("firing", "recovering")
+logger = logging.getLogger(__name__)
 
-
-class _Series:
-    """One layer of one run: its summaries of the newest fingerprint and the machine over them."""
-
-    def __init__(self) -> None:
-        self.points: list[LayerSummary] = []
-        self.last_step = -1
-        self.machine = AlertMachine()
-
-    def add(self, step: int, summary: LayerSummary) -> list[Transition]:
-        """Takes a summary; another fingerprint ends the series and begins a new one."""
-        changes: list[Transition] = []
-        if self.points and self.points[-1].fingerprint != summary.fingerprint:
-            changes = self.machine.end(step)
-            self.points = []
-        self.points.append(summary)
-        self.last_step = step
-        return changes + self.machine.evaluate(step, rules.find(self.points))
+_TICK_SECONDS = 5.0
+Key = tuple[str, str, str]
+"""Run, layer (empty: the run as a whole) and rule: what makes two alerts the same."""
 
 
 class AlertDesk:
-    """Watches the last captured layer of every run, the one that carries the concepts.
+    """Watches the layers that the rule book names, by default the deepest one, which carries the concepts.
 
     Earlier layers respond to edges and colours, and need not cover a vocabulary of objects.
 
     Args:
         writer: where alerts are kept.
         reader: a restarted server replays a run's series from here, without telling anybody twice.
-        notifiers: told of every transition.
-        on_alert: called with every alert (events, the client's notice).
+        notifiers: told of every transition that is news.
+        on_alert: called with every alert that is news (events, the client's notice).
+        book: the rules' settings; the defaults if None.
     """
 
     def __init__(
@@ -53,11 +44,14 @@ class AlertDesk:
         reader: StoreReader,
         notifiers: Sequence[Notifier],
         on_alert: Callable[[Alert], None],
+        book: RuleBook | None = None,
     ) -> None:
         self._writer, self._reader = writer, reader
         self._notifiers, self._on_alert = notifiers, on_alert
-        self._series: dict[tuple[str, str], _Series] = {}
-        self._open: dict[tuple[str, str, str], Alert] = {}
+        self._book = book or RuleBook()
+        self._runs: dict[str, RunWatch] = {}
+        self._open: dict[Key, Alert] = {}
+        self._ticked = 0.0
 
     def report(self, report: SnapshotReport) -> None:
         """Takes a committed report.
@@ -65,61 +59,120 @@ class AlertDesk:
         Where it does not come after the others (a resumed process goes back to a checkpoint, or an earlier part of the
         run comes late), the series is read anew; what lies in the past is nothing to alert anybody of.
         """
-        layer = list(report.layers)[-1]
-        series = self._series.get((report.run, layer))
-        if series is not None and report.step <= series.last_step:
-            series = None
-            del self._series[report.run, layer]
-        if series is None:
-            points = self._reader.series(report.run, layer).get(layer, [])
-            if points and points[-1].step > report.step:
+        now = time.time()
+        watch = self._runs.get(report.run)
+        if watch is None or watch.is_behind(report):
+            if self._newest_step(report) > report.step:
                 return
-            series = self._resume(report.run, layer, report.step)
-        for change in series.add(report.step, report.layers[layer].summary):
-            self._apply(report.run, layer, change)
+            watch = self._resume(report, now)
+        for layer, change in watch.take(report, now):
+            self._apply(report.run, layer, change, report.layers.get(layer))
+
+    def tick(self, now: float | None = None) -> None:
+        """Time passes: runs that send nothing any more are noticed.
+
+        Args:
+            now: seconds since 1970; the clock's if None. More often than every five seconds it does nothing.
+        """
+        now = time.time() if now is None else now
+        if abs(now - self._ticked) < _TICK_SECONDS:
+            return
+        self._ticked = now
+        for run, watch in self._runs.items():
+            for change in watch.tick(now):
+                self._apply(run, "", change)
 
     def end(self, run: str, step: int) -> None:
         """The run is over: what still fires has ended."""
-        for key in [key for key in self._series if key[0] == run]:
-            for change in self._series.pop(key).machine.end(step):
-                self._apply(run, key[1], change)
+        watch = self._runs.pop(run, None)
+        if watch is not None:
+            for layer, change in watch.end(step):
+                self._apply(run, layer, change)
 
-    def _resume(self, run: str, layer: str, before_step: int) -> _Series:
-        series = self._series[run, layer] = _Series()
-        for point in self._reader.series(run, layer).get(layer, []):
-            if point.step < before_step:
-                series.add(point.step, point.summary)
-        for alert in self._reader.alerts(run):
-            if alert.layer == layer and alert.state in OPEN_STATES:
-                self._open[run, layer, alert.rule] = alert
-                if alert.rule not in series.machine.open_rules:  # what it was about is superseded
-                    seen = Finding(alert.rule, alert.severity, alert.value, alert.message, alert.details)
-                    self._apply(run, layer, Transition(alert.rule, "ended", before_step, seen))
-        return series
+    def _newest_step(self, report: SnapshotReport) -> int:
+        last = self._reader.series(report.run, list(report.layers)[-1]).get(list(report.layers)[-1], [])
+        return last[-1].step if last else report.step
 
-    def _apply(self, run: str, layer: str, change: Transition) -> None:
-        now = time.time()
-        finding = change.finding
-        alert = Alert(
-            id=0,
-            run=run,
-            layer=layer,
-            rule=change.rule,
-            severity=finding.severity,
-            state=change.state,
-            step=change.step,
-            opened=now,
-            updated=now,
-            value=finding.value,
-            message=finding.message,
-            details=finding.details,
-        )
+    def _resume(self, report: SnapshotReport, now: float) -> RunWatch:
+        """A run's watch, brought to where it was before this report; alerts and store are made to agree."""
+        run = report.run
+        watch = self._runs[run] = RunWatch(self._book, self._reader, report, now)
+        newest = {(a.layer, a.rule): a for a in reversed(self._reader.alerts(run))}
+        before = {key: alert for key, alert in newest.items() if alert.state in OPEN_STATES}
+        self._open |= {(run, *key): alert for key, alert in before.items()}
+        for (layer, rule), alert in before.items():
+            finding = _finding_of(alert)
+            if layer == "":
+                watch.restore(finding)
+            elif (layer, rule) not in watch.open:  # what it was about is superseded, or the rule is switched off
+                self._apply(run, layer, Transition(rule, "ended", report.step, finding))
+        for (layer, rule), finding in watch.open.items():
+            if layer and (layer, rule) not in before:
+                self._reopen(run, layer, Transition(rule, "firing", report.step, finding), newest.get((layer, rule)))
+        return watch
+
+    def _reopen(self, run: str, layer: str, change: Transition, last: Alert | None) -> None:
+        """An alert that fires but is not open in the store: closed when its run ended, or lost in a crash."""
+        if last is not None and last.state == "ended":
+            self._open[run, layer, change.rule] = last
+            change = replace(change, again=True)
+        self._apply(run, layer, change)
+
+    def _apply(self, run: str, layer: str, change: Transition, report: LayerReport | None = None) -> None:
+        if change.state == "pending":
+            return
         known = self._open.pop((run, layer, change.rule), None)
+        alert = _alert(run, layer, change, time.time())
         if known is not None:
-            alert = replace(alert, id=known.id, opened=known.opened, step=known.step)
+            kept = replace(alert, id=known.id, opened=known.opened, step=known.step)
+            quiet = change.state == "recovering" or change.again  # the words stay those that people were told
+            alert = replace(kept, message=known.message, details=known.details) if quiet else kept
+        elif change.state == "recovering":
+            return
+        if change.told and change.state == "firing" and report is not None:
+            alert = replace(alert, message=alert.message + self._moved(run, layer, change, report))
         alert = replace(alert, id=self._writer.save_alert(alert))
         if alert.state in OPEN_STATES:
             self._open[run, layer, change.rule] = alert
-        for notifier in self._notifiers:
-            notifier.notify(alert)
-        self._on_alert(alert)
+        if change.told:
+            for notifier in self._notifiers:
+                notifier.notify(alert)
+            self._on_alert(alert)
+
+    def _moved(self, run: str, layer: str, change: Transition, report: LayerReport) -> str:
+        since = change.finding.details.get("since_step")
+        info = self._reader.run(run)
+        if not isinstance(since, int) or since >= change.step or info is None or not info.concept_fingerprint:
+            return ""
+        try:
+            found = self._reader.report(run, layer, since)
+            words = self._reader.words(info.concept_fingerprint)[0]
+        except (StoreError, OSError) as error:
+            logger.warning("run %s: the report of step %d cannot be compared: %s", run, since, error)
+            return ""
+        if found is None or found[1].summary.fingerprint != report.summary.fingerprint:
+            return ""
+        return moves(found[1].arrays, report.arrays, words).sentence(found[0].step)
+
+
+def _alert(run: str, layer: str, change: Transition, now: float) -> Alert:
+    finding = change.finding
+    return Alert(
+        id=0,
+        run=run,
+        layer=layer,
+        rule=change.rule,
+        severity=finding.severity,
+        state=change.state,
+        step=change.step,
+        opened=now,
+        updated=now,
+        value=finding.value,
+        message=finding.message,
+        details={**finding.details, "path": step_path(run, layer, change.step)},
+    )
+
+
+def _finding_of(alert: Alert) -> Finding:
+    severity = alert.severity if alert.severity in ("info", "warning", "error") else "warning"
+    return Finding(alert.rule, severity, alert.value, alert.message, alert.details)  # type: ignore[arg-type]

@@ -154,14 +154,42 @@ def _value(option: Option, flags, environ, path, table, file) -> Any:
     return option.default
 
 
+def read_file(flags: argparse.Namespace, environ: Mapping[str, str] | None = None) -> tuple[str, dict[str, Any]]:
+    """The TOML file that :func:`resolve` reads, for tables that are no command's options.
+
+    Returns:
+        Its name and what is in it; an empty dict where there is no file.
+
+    Raises:
+        ConfigError: the file named does not exist, or cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    return _read_file(getattr(flags, "config", None) or environ.get("CM_CONFIG"))
+
+
 def _read_file(named: str | None) -> tuple[str, dict[str, Any]]:
     path = Path(named or DEFAULT_FILE)
     if not path.exists():
         if named:
             raise ConfigError(f"--config is {named!r}: no such file")
         return str(path), {}
+    return str(path), _parse(path)
+
+
+def read_toml(path: Path, flag: str) -> dict[str, Any]:
+    """A TOML file that a flag names.
+
+    Raises:
+        ConfigError: it does not exist, or cannot be read.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{flag} is {str(path)!r}: no such file")
+    return _parse(path)
+
+
+def _parse(path: Path) -> dict[str, Any]:
     try:
-        return str(path), tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
 

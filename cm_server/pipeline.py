@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cm_server.cache import fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext
-from cm_server.core import diversity, embedding, ranking, significance
+from cm_server.core import approach, diversity, embedding, ranking, significance
 from cm_server.core.assembly import Capture
 from cm_server.core.similarity import live_units
 from cm_server.index import nearest_units
@@ -31,12 +31,14 @@ class Analysis:
         vocabulary: the words.
         calibrations: by layer.
         tau: the user's lowest similarity for *interpretable*; the calibrated null counts where it is higher.
+        watched: words whose distance from the nearest units is followed; those that are no concept are passed over.
     """
 
     context: ProbeContext
     vocabulary: Vocabulary
     calibrations: Mapping[str, LayerCalibration]
     tau: float
+    watched: tuple[str, ...] = ()
 
 
 def analyse(
@@ -156,7 +158,17 @@ def _measured(found: _Found, analysis: Analysis) -> dict:
         "tau": tau,
         "tau_null": found.tau_null,
         "categories": dict(Counter(categories[i] or "other" for i in interpretable.tolist())),
+        "words": _watched(found, analysis),
     }
+
+
+def _watched(found: _Found, analysis: Analysis) -> dict[str, float]:
+    words = analysis.vocabulary.concepts.words
+    places = {word: words.index(word) for word in analysis.watched if word in words}
+    if not places:
+        return {}
+    text = analysis.vocabulary.text.to(found.embeddings.device)[list(places.values())]
+    return dict(zip(places, approach.group_distance(found.embeddings, text).tolist(), strict=True))
 
 
 def _arrays(

@@ -42,6 +42,7 @@ class LayerSummary:
         ideal: d_anchor of a layer of this width whose every unit follows a word of its own: the low end of the scale.
         chance: d_anchor of those units on shuffled images: the high end. ``chance - ideal`` is the scale's length.
         nonfinite: units with NaN or infinity among their activations.
+        words: by watched word, the mean distance of the nearest group of live units from it.
         kind: ``probe``, or ``stream``: taken on training batches, whose images change with every capture. The
             fingerprints of the two never agree.
         images: of a stream capture, the fingerprint of its images; empty where the run's probe set holds them.
@@ -69,6 +70,7 @@ class LayerSummary:
     ideal: float = math.nan
     chance: float = math.nan
     nonfinite: int = 0
+    words: Mapping[str, float] = field(default_factory=dict)
     kind: str = "probe"
     images: str = ""
     map_temperature: float = math.nan

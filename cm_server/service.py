@@ -6,7 +6,7 @@ import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from cm_server.events import EventPublisher, write_discovery
 from cm_server.ingest import Ingest
 from cm_server.notifiers import LogNotifier
 from cm_server.report import Alert
+from cm_server.rules import RuleBook
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
 from cm_server.worker import Activity, AnalysisWorker, Done, Failed, Ready, Result, WorkerSettings
@@ -46,6 +47,7 @@ class ServiceSettings:
         store: folder of the store.
         cache: folder of embeddings and maps.
         worker: how to analyse.
+        rules: when to raise an alert.
     """
 
     listen: str
@@ -53,6 +55,7 @@ class ServiceSettings:
     store: Path
     cache: Path
     worker: WorkerSettings
+    rules: RuleBook = field(default_factory=RuleBook)
 
 
 class Service:
@@ -80,7 +83,7 @@ class Service:
         self._waker.setblocking(False)
         self._wakeable.setblocking(False)
         self._worker = AnalysisWorker(settings.worker, ArrayCache(settings.cache), self._wake)
-        self._desk = AlertDesk(self._writer, self._reader, [LogNotifier()], self._on_alert)
+        self._desk = AlertDesk(self._writer, self._reader, [LogNotifier()], self._on_alert, settings.rules)
         self._ingest = Ingest(
             self._writer,
             self._reader,
@@ -118,6 +121,7 @@ class Service:
             self._take_messages()
             self._take_results()
             self._ingest.check_silence()
+            self._desk.tick()
             self._publisher.heartbeat()
         return self._close()
 

@@ -126,13 +126,20 @@ class StreamAnalysis:
         cache: embeddings and calibrations.
         tau: the user's lowest similarity for *interpretable*.
         temperature: the user's T; None for the label-free rule.
+        watched: words whose distance from the nearest units is followed.
     """
 
     def __init__(
-        self, encoder: Encoder, detector: Detector, cache: ArrayCache, tau: float, temperature: float | None
+        self,
+        encoder: Encoder,
+        detector: Detector,
+        cache: ArrayCache,
+        tau: float,
+        temperature: float | None,
+        watched: tuple[str, ...] = (),
     ) -> None:
         self._encoder, self._detector, self._cache = encoder, detector, cache
-        self._tau, self._temperature = tau, temperature
+        self._tau, self._temperature, self._watched = tau, temperature, watched
         self.images = ImageEmbeddings(encoder, cache)
         self._runs: dict[str, _Run] = {}
 
@@ -163,7 +170,7 @@ class StreamAnalysis:
             if units not in state.calibrations:
                 state.calibrations[units] = calibrate(own, vocabulary, units, self._temperature, self._cache)
         by_layer = {name: state.calibrations[units] for name, units in layers.items()}
-        analysis = Analysis(context, vocabulary, by_layer, self._tau)
+        analysis = Analysis(context, vocabulary, by_layer, self._tau, self._watched)
         report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
         state.previous = report
         return report

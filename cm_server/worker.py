@@ -109,6 +109,7 @@ class WorkerSettings:
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
         placement: of the units among the words.
+        watched: words whose distance from the nearest units is followed.
     """
 
     encoder: Encoder
@@ -119,6 +120,7 @@ class WorkerSettings:
     temperature: float | None = None
     device: str | None = None
     placement: str = "barycentric"
+    watched: tuple[str, ...] = ()
 
 
 @dataclass
@@ -150,7 +152,7 @@ class AnalysisWorker:
         self._results: deque[Result] = deque()
         self._vocabulary: Vocabulary | None = None
         self._runs: dict[tuple[str, str], _Run] = {}
-        of_stream = settings.detector, cache, settings.tau, settings.temperature
+        of_stream = settings.detector, cache, settings.tau, settings.temperature, settings.watched
         self._stream = StreamAnalysis(settings.encoder, *of_stream)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
@@ -266,7 +268,8 @@ class AnalysisWorker:
             if name not in state.calibrations:
                 state.calibrations[name] = self._calibrate(job.run, name, values, state)
         assert self._vocabulary is not None  # made together with the context
-        analysis = Analysis(state.context, self._vocabulary, state.calibrations, self._settings.tau)
+        settings = self._settings
+        analysis = Analysis(state.context, self._vocabulary, state.calibrations, settings.tau, settings.watched)
         report = analyse(job.run, job.capture, analysis, state.before(job), job.received_at, job.epoch)
         report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
         state.previous[job.epoch] = report

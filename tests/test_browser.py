@@ -31,7 +31,7 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
     "--window-size=1440,900",
 )  # fmt: skip
-RULES = ("DeadUnits", "DeadLayer", "ConceptRise", "ConceptStall")
+RULES = ("DeadUnits", "DeadLayer", "ConceptRise", "ConceptJump", "ConceptStall", "InterpretableCollapse")
 POINTS = "return (document.querySelector('#{} .js-plotly-plot')?.data ?? []).map(t => (t.x ?? []).length)"
 MAP_X = "(document.querySelector('#map-graph .js-plotly-plot')?.data ?? []).map(t => [...(t.x ?? [])])"
 PLACES = f"return JSON.stringify({MAP_X})"

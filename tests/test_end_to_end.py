@@ -175,11 +175,11 @@ def test_activations_that_are_nan_raise_an_alert_and_reach_the_training_process(
         model.detectors.colors.fill_(float("nan"))
     _train(model, monitor, steps=20, pause=0.05)
     _wait(
-        lambda: any(a.rule == "DeadLayer" for a in monitor.alerts), 30, "the alert comes back to the training process"
+        lambda: any(a.rule == "NonFinite" for a in monitor.alerts), 30, "the alert comes back to the training process"
     )
     monitor.finish()
     reader = StoreReader(tmp_path / "store")
-    found = [alert for alert in reader.alerts("nan") if alert.rule == "DeadLayer"]
+    found = [alert for alert in reader.alerts("nan") if alert.rule == "NonFinite"]
     assert len(found) == 1
     assert found[0].severity == "error"
     assert "NaN or infinity" in found[0].message

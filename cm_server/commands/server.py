@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import logging
 import os
 import signal
@@ -10,7 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cm_server.config import DEFAULT_EVENTS, DEFAULT_INGEST, Option, default_cache, default_store, parser_for, resolve
+from cm_server.config import (
+    DEFAULT_EVENTS,
+    DEFAULT_INGEST,
+    ConfigError,
+    Option,
+    default_cache,
+    default_store,
+    parser_for,
+    read_file,
+    resolve,
+)
+from cm_server.rules import RuleBook
 
 ANALYSIS = (
     Option("encoder", str, "auto", "auto | conse | planted | open_clip:MODEL/PRETRAINED-OR-PATH", metavar="ENCODER"),
@@ -28,11 +41,13 @@ PLACES = (
     Option("store", str, default_store(), "folder of runs", metavar="DIR"),
     Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
 )
+RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of the configuration", metavar="FILE")
 OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
     Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
     *ANALYSIS,
+    RULES,
     Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
@@ -42,15 +57,28 @@ def run(arguments: Sequence[str]) -> int:
     """Serves until SIGINT or SIGTERM."""
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
+    book = rule_book(flags, values)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
     logging.basicConfig(
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    serve(values)
+    serve(values, book)
     return 0
 
 
-def serve(values: Mapping[str, Any]) -> None:
+def rule_book(flags: argparse.Namespace, values: Mapping[str, Any]) -> RuleBook:
+    """The rules' settings: the file that ``--rules`` names, else the configuration's ``[alerts]``.
+
+    Raises:
+        ConfigError: something in them is wrong.
+    """
+    if values["rules"]:
+        return RuleBook.from_file(Path(values["rules"]))
+    file, content = read_file(flags)
+    return RuleBook(content.get("alerts"), f"{file}: [alerts]")
+
+
+def serve(values: Mapping[str, Any], book: RuleBook) -> None:
     """Builds the service from resolved options and runs it."""
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
@@ -63,7 +91,8 @@ def serve(values: Mapping[str, Any]) -> None:
             events=values["events"],
             store=Path(values["store"]),
             cache=Path(values["cache"]),
-            worker=_worker_settings(values),
+            worker=_worker_settings(values, book.watched_words()),
+            rules=book,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -74,7 +103,7 @@ def serve(values: Mapping[str, Any]) -> None:
         os._exit(0)  # everything is committed; unloading native libraries under a running thread aborts
 
 
-def _worker_settings(values: Mapping[str, Any]):
+def _worker_settings(values: Mapping[str, Any], watched: tuple[str, ...]):
     from cm_server.concepts import load_concepts
     from cm_server.detectors import make_detector
     from cm_server.encoders import make_encoder
@@ -85,15 +114,22 @@ def _worker_settings(values: Mapping[str, Any]):
         raise ProjectionError(f"projection {values['projection']!r} is unknown: choose one of {', '.join(PROJECTIONS)}")
     if values["placement"] not in PLACEMENTS:
         raise ProjectionError(f"placement {values['placement']!r} is unknown: choose one of {', '.join(PLACEMENTS)}")
+    concepts = load_concepts(values["concepts"] or None)
+    for word in watched:
+        if word not in concepts.words:
+            close = difflib.get_close_matches(word, concepts.words, n=1)
+            cure = f"did you mean {close[0]!r}?" if close else "add it to the file given by --concepts"
+            raise ConfigError(f"[alerts] watches the word {word!r}, which is no concept: {cure}")
     return WorkerSettings(
         encoder=make_encoder(values["encoder"], values["device"] or None),
         detector=make_detector(values["detector"]),
-        concepts=load_concepts(values["concepts"] or None),
+        concepts=concepts,
         projection=values["projection"],
         placement=values["placement"],
         tau=values["tau"],
         temperature=values["temperature"] or None,
         device=values["device"] or None,
+        watched=watched,
     )
 
 

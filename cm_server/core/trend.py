@@ -1,40 +1,260 @@
-"""Whether a noisy series falls, rests or rises: Theil–Sen slope with an interval that knows of autocorrelation."""
+"""Whether a noisy series falls, rests or rises, told one value at a time: constant memory, constant work per value.
+
+Three questions, each answered against the series' own noise:
+
+- *Does it fall?* Theil–Sen slope over the last 20 values (40, then 80, while that is too uncertain), with an interval
+  that knows of autocorrelation. Robust against outliers, slow to see a turn.
+- *How far has it come?* From its start to its best level, the smallest running median.
+- *Does it stand above its best?* Levels over the last 5, 10, 20 and 40 values against the best such level so far, both
+  with their uncertainty: a jump shows in the short ones within a few snapshots, a slow rise in the long ones.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
 
 import numpy as np
 
 SAMPLES = 20
 """A drop is expressed per this many values."""
 WINDOWS = (20, 40, 80)
-_WIDE = 0.05
-"""While the interval is wider than this share of the scale, a longer window is tried."""
-_STEPS_BACK = 9
+SCALES = (5, 10, 20, 40)
+"""Windows of the levels that a rise is looked for in."""
+_BEST_SCALES = (9, 20, 40)
 _LEVEL = 5
+_START = 3
+_KEPT = 2 * WINDOWS[-1]
+_CLIP = 3.0
+_PRIOR_RHO, _PRIOR_WEIGHT = 0.4, 80
+"""A hundred values say little about autocorrelation: what is usual counts as eighty more."""
+_BEST_SIGMAS = 2.0
+"""The smallest of many levels is too small by about this many of its standard errors."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Scatter of single values.
+
+    Attributes:
+        sigma: standard deviation.
+        rho: correlation of neighbours, [0, 0.8].
+    """
+
+    sigma: float
+    rho: float
+
+    @property
+    def long_run(self) -> float:
+        """Standard deviation times the square root of m, of a mean over m values (m large)."""
+        return self.sigma * math.sqrt((1 + self.rho) / (1 - self.rho))
 
 
 @dataclass(frozen=True)
 class Trend:
-    """Where a series stands.
+    """Where a series stands, and against which noise.
+
+    Attributes:
+        start: median of the first 3 values.
+        level: median of the last 5.
+        before: median of the up to 15 values before those.
+        best: smallest 9-value running level so far.
+        best_step: step at which that was.
+        reference: the best level with its uncertainty against us: above the true best level almost surely.
+        noise: scatter of single values.
+        rises: for each window of `SCALES` that is filled: by how much its level stands above the best level before it,
+            the best's uncertainty taken off, and the standard error of the window's level.
+        turning: how many standard errors the last 5 values lie below the 15 before them (negative: above).
+    """
+
+    start: float
+    level: float
+    before: float
+    best: float
+    best_step: int
+    reference: float
+    noise: Noise
+    rises: tuple[tuple[float, float], ...]
+    turning: float
+
+    def above(self, sigmas: float) -> float:
+        """By how much the series stands above its best level for certain: ``sigmas`` standard errors taken off."""
+        return max((above - sigmas * error for above, error in self.rises), default=-math.inf)
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Where a series is heading.
 
     Attributes:
         drop: how far it falls per `SAMPLES` values (negative: it rises).
-        low, high: interval of the drop, 2 standard errors either side.
+        error: standard error of the drop.
         window: values the slope was fitted to.
-        sigma: scatter of single values about the line.
-        level: median of the last 5 values.
-        best: smallest 9-value running median so far.
     """
 
     drop: float
-    low: float
-    high: float
+    error: float
     window: int
-    sigma: float
-    level: float
-    best: float
+
+
+class Track:
+    """Takes a series' values one by one and measures its end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._best_step = 0
+        self._steps: deque[int] = deque(maxlen=_LEVEL)
+        self._trend: tuple[int, Trend] | None = None
+        self._slope: tuple[int, float, Slope] | None = None
+        self._first: list[float] = []
+        self._recent: deque[float] = deque(maxlen=_KEPT)
+        self._bests: deque[tuple[float, ...]] = deque([(math.inf,) * len(_BEST_SCALES)], maxlen=SCALES[-1] + 1)
+
+    def add(self, value: float, step: int = 0) -> None:
+        """Takes the next value, which must be finite, and the step it belongs to."""
+        self.count += 1
+        if len(self._first) < _START:
+            self._first.append(value)
+        self._recent.append(value)
+        self._steps.append(step)
+        recent = list(self._recent)
+        levels = [middle(recent[-m:]) if self.count >= m else math.inf for m in _BEST_SCALES]
+        if levels[0] < self._bests[-1][0]:
+            self._best_step = self._steps[0]  # the middle of the 9 values
+        self._bests.append(tuple(map(min, self._bests[-1], levels)))
+
+    @property
+    def start(self) -> float:
+        """Median of the first 3 values; a single odd one is no start."""
+        return median(self._first)
+
+    @property
+    def best(self) -> float:
+        """Smallest 9-value running level so far; infinite while there is none."""
+        return self._bests[-1][0]
+
+    def trend(self) -> Trend:
+        """Where the series stands now; asked again, it answers at once.
+
+        Raises:
+            ValueError: fewer than 5 values.
+        """
+        if self.count < _LEVEL:
+            raise ValueError(f"a trend needs {_LEVEL} values, there are {self.count}")
+        if self._trend is None or self._trend[0] != self.count:
+            self._trend = (self.count, self._measure())
+        return self._trend[1]
+
+    def slope(self, precise: float = 0.0) -> Slope:
+        """Where the series is heading; asked again for the same, it answers at once.
+
+        Args:
+            precise: a standard error of the drop that is small enough; while it is larger, a longer window is tried.
+
+        Raises:
+            ValueError: fewer than 5 values.
+        """
+        noise = self.trend().noise
+        if self._slope is None or self._slope[:2] != (self.count, precise):
+            self._slope = (self.count, precise, _slope(np.array(self._recent), noise, precise))
+        return self._slope[2]
+
+    def _measure(self) -> Trend:
+        values = list(self._recent)
+        noise = noise_of(np.array(values))
+        level, before = median(values[-_LEVEL:]), values[-SAMPLES:-_LEVEL]
+        earlier = median(before) if before else level
+        apart = noise.long_run * math.sqrt(1 / _LEVEL + 1 / max(1, len(before)))
+        return Trend(
+            start=self.start,
+            level=level,
+            before=earlier,
+            best=self.best if self.count >= _BEST_SCALES[0] else middle(values),
+            best_step=self._best_step,
+            reference=self._reference(1, noise),
+            noise=noise,
+            rises=tuple(
+                (middle(values[-m:]) - self._reference(m + 1, noise), noise.long_run / math.sqrt(m))
+                for m in SCALES
+                if m < len(self._bests)
+            ),
+            turning=_in_errors(earlier - level, apart),
+        )
+
+    def _reference(self, back: int, noise: Noise) -> float:
+        """The best level as it was known ``back - 1`` values ago, and surely not below the true one."""
+        found = self._bests[-back]
+        return min(
+            best + _BEST_SIGMAS * noise.long_run / math.sqrt(m) for best, m in zip(found, _BEST_SCALES, strict=True)
+        )
+
+
+def _in_errors(difference: float, error: float) -> float:
+    if error > 0:
+        return difference / error
+    return math.copysign(math.inf, difference) if difference else 0.0
+
+
+def middle(values: Sequence[float]) -> float:
+    """Mean of the middle half (of 5: the median): deaf to outliers, and less noisy than a median.
+
+    Args:
+        values: at least one.
+
+    Example:
+        >>> middle([1.0, 900.0, 3.0, 2.0, -70.0])
+        2.0
+    """
+    # Plain Python: of so few values numpy would spend its time on preparations.
+    ordered = sorted(values)
+    cut = min((len(ordered) - 1) // 2, max(2, len(ordered) // 4))
+    return math.fsum(ordered[cut : len(ordered) - cut]) / (len(ordered) - 2 * cut)
+
+
+def noise_of(values: np.ndarray) -> Noise:
+    """Scatter and autocorrelation from bends, ``y[t] - (y[t-k] + y[t+k]) / 2``, which no slope touches.
+
+    For AR(1) noise the bend's variance is ``s^2 (1 - r) (3 - r) / 2`` with ``r = rho^k``, so the ratio of the variances
+    for k = 4 and k = 1 tells rho: it is 1 for white noise and 3.5 for rho = 0.8. (Plain differences would take a fall
+    that slows down, or turns, for autocorrelation.)
+
+    Args:
+        values: ``[S]``, S >= 5, finite.
+    """
+    count = len(values)
+    apart = min(_FAR, (count - 1) // 2)
+    near, far = _scatter(_bends(values, 1)), _scatter(_bends(values, apart))
+    if near == 0:
+        return Noise(far / math.sqrt(1.5), 0.0)
+    seen = float(np.interp((far / near) ** 2, _ratios(apart), _RHOS))
+    rho = (count * seen + _PRIOR_WEIGHT * _PRIOR_RHO) / (count + _PRIOR_WEIGHT)
+    return Noise(near / math.sqrt((1 - rho) * (3 - rho) / 2), rho)
+
+
+_FAR = 4
+_RHOS = np.linspace(0, 0.8, 81)
+
+
+@lru_cache(maxsize=_FAR)
+def _ratios(apart: int) -> np.ndarray:
+    far = _RHOS**apart
+    return (1 - far) * (3 - far) / ((1 - _RHOS) * (3 - _RHOS))
+
+
+def _bends(values: np.ndarray, apart: int) -> np.ndarray:
+    return values[apart:-apart] - (values[: -2 * apart] + values[2 * apart :]) / 2
+
+
+def _scatter(bends: np.ndarray) -> float:
+    """Standard deviation about 0, with what lies beyond 3 robust ones pulled in to there."""
+    sizes = np.sort(np.abs(bends))
+    robust = 1.4826 * float(sizes[len(sizes) // 2])
+    kept = np.minimum(sizes, _CLIP * robust) if robust else sizes
+    return math.sqrt(float(kept @ kept) / len(kept))
 
 
 def theil_sen(values: np.ndarray) -> float:
@@ -47,56 +267,23 @@ def theil_sen(values: np.ndarray) -> float:
         >>> theil_sen(np.array([3.0, 2.0, 100.0, 0.0, -1.0]))
         -1.0
     """
-    first, second = np.triu_indices(len(values), k=1)
-    return float(np.median((values[second] - values[first]) / (second - first)))
+    first, second, apart = _pairs(len(values))
+    slopes = (values[second] - values[first]) / apart
+    half = len(slopes) // 2
+    slopes.partition((half - 1, half) if len(slopes) % 2 == 0 else half)
+    return float(slopes[half]) if len(slopes) % 2 else float(slopes[half - 1] + slopes[half]) / 2
 
 
-def measure(values: np.ndarray, scale: float) -> Trend:
-    """Measures the end of a series.
-
-    Args:
-        values: ``[S]``, finite, S >= 3, one per snapshot.
-        scale: what counts as much, in the units of the values; widens the window while the drop is uncertain.
-    """
-    trend = _fit(values, WINDOWS[0])
-    for window in WINDOWS[1:]:
-        if len(values) < window or trend.high - trend.low <= _WIDE * scale:
-            break
-        trend = _fit(values, window)
-    return trend
+@lru_cache(maxsize=128)
+def _pairs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    first, second = np.triu_indices(count, k=1)
+    return first, second, (second - first).astype(float)
 
 
-def _fit(values: np.ndarray, window: int) -> Trend:
-    recent = values[-window:]
-    count = len(recent)
-    slope = theil_sen(recent)
-    residual = recent - slope * np.arange(count)
-    residual = residual - np.median(residual)
-    sigma = float(np.std(residual, ddof=1))
-    error = sigma * np.sqrt(12.0 / count**3) * np.sqrt(_inflation(residual))
-    drop, margin = -slope * SAMPLES, 2 * float(error) * SAMPLES
-    return Trend(
-        drop=drop,
-        low=drop - margin,
-        high=drop + margin,
-        window=count,
-        sigma=sigma,
-        level=float(np.median(values[-_LEVEL:])),
-        best=best_level(values),
-    )
-
-
-def best_level(values: np.ndarray) -> float:
-    """Smallest running median of 9 values (of all, where there are fewer)."""
-    if len(values) < _STEPS_BACK:
-        return float(np.median(values))
-    return float(np.median(np.lib.stride_tricks.sliding_window_view(values, _STEPS_BACK), axis=1).min())
-
-
-def _inflation(residual: np.ndarray) -> float:
-    """Factor of the slope's variance for residuals with lag-1 autocorrelation (AR(1))."""
-    spread = float(np.dot(residual, residual))
-    if spread == 0:
-        return 1.0
-    rho = float(np.clip(np.dot(residual[1:], residual[:-1]) / spread, 0.0, 0.9))
-    return (1 + rho) / (1 - rho)
+def _slope(values: np.ndarray, noise: Noise, precise: float) -> Slope:
+    """Over the shortest window that is precise enough."""
+    counts = [min(window, len(values)) for window in WINDOWS]
+    # 12 / n^3: variance of a least-squares slope; Theil–Sen's is 1.05 times that for normal noise.
+    errors = [SAMPLES * noise.long_run * math.sqrt(1.05 * 12 / count**3) for count in counts]
+    chosen = next((i for i, error in enumerate(errors) if error <= precise), len(counts) - 1)
+    return Slope(-theil_sen(values[-counts[chosen] :]) * SAMPLES, errors[chosen], counts[chosen])

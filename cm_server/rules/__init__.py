@@ -1,14 +1,21 @@
-"""Rules read a layer's series and say what they find; the alert machine decides what becomes of it."""
+"""Rules read a layer's series, or a run's flow, and say what they find; the alert machine decides what becomes of it.
 
-from collections.abc import Sequence
+A rule is a frozen dataclass derived from `RuleSettings`, whose fields are its settings in TOML, with a method ``find``
+(see :class:`cm_server.core.watching.Rule`) or ``find_flow`` (:class:`cm_server.core.flow.FlowRule`). Others' rules are
+found by the entry point group ``concept_monitor.rules``; `check_rule` tells what is wrong with one.
+"""
 
-from cm_server.core.alerting import Finding
-from cm_server.report import LayerSummary
-from cm_server.rules import trend, units
+from cm_server.rules.base import RuleSettings, setting
+from cm_server.rules.book import LayerSettings, RuleBook
+from cm_server.rules.catalogue import FLOW_RULES, LAYER_RULES, check_rule, known_rules
 
-__all__ = ["find", "trend", "units"]
-
-
-def find(series: Sequence[LayerSummary]) -> list[Finding]:
-    """Everything that any rule sees at the end of a series; at most one finding per rule."""
-    return trend.find(series) + units.find(series)
+__all__ = [
+    "FLOW_RULES",
+    "LAYER_RULES",
+    "LayerSettings",
+    "RuleBook",
+    "RuleSettings",
+    "check_rule",
+    "known_rules",
+    "setting",
+]

@@ -168,10 +168,11 @@ class StoreReader:
         rows: list[dict[str, Any]] = [{**row, "value": _number(row["value"])} for row in self._rows(query)]
         return [Alert(**row) for row in rows]
 
-    def gaps(self, run: str) -> list[Gap]:
-        """Captures that did not become snapshots, oldest first."""
+    def gaps(self, run: str, after: float = -math.inf) -> list[Gap]:
+        """Captures that did not become snapshots, noted after a time, oldest first."""
         table = schema.gaps
-        rows = self._rows(sa.select(table).where(table.c.run == run, self._current(run, table)).order_by(table.c.id))
+        query = sa.select(table).where(table.c.run == run, self._current(run, table)).order_by(table.c.id)
+        rows = self._rows(query if after == -math.inf else query.where(table.c.time > after))
         return [Gap(row["run"], row["step"], row["time"], row["reason"]) for row in rows]
 
     def concept_map(self, run: str) -> ConceptMap | None:

@@ -25,16 +25,16 @@ from cm_client.capture import capture
 from cm_client.examples import train_resnet
 from cm_client.examples.demo_data import load_demo_data
 from cm_client.examples.resnet8 import ResNet8
-from cm_server import rules
 from cm_server.cache import ArrayCache
 from cm_server.calibration import ProbeContext, calibrate, probe_context
 from cm_server.concepts import load_concepts
 from cm_server.config import default_cache
-from cm_server.core.alerting import AlertMachine
 from cm_server.core.assembly import Capture
 from cm_server.detectors import make_detector
 from cm_server.encoders import Encoder, make_encoder
 from cm_server.pipeline import Analysis, analyse_layer
+from cm_server.rules import RuleBook
+from cm_server.rules.replay import Sample, replay
 from cm_server.vocabulary import Vocabulary, build_vocabulary
 
 LAYER = "layer4"
@@ -143,11 +143,9 @@ def _series(run: Run, context: ProbeContext, vocabulary: Vocabulary, calibration
 
 
 def _alerts(series: list) -> list[str]:
-    machine, found = AlertMachine(), []
-    for end in range(1, len(series) + 1):
-        changes = machine.evaluate(end - 1, rules.find(series[:end]))
-        found += [f"{c.finding.severity} {c.rule} @{end - 1}" for c in changes if c.state == "firing"]
-    return found
+    events = replay((Sample(i, i, summary) for i, summary in enumerate(series)), RuleBook().settings())
+    changes = [(event.index, event.transition) for event in events if event.transition.told]
+    return [f"{c.loudness} {c.rule} @{index}" for index, c in changes if c.loudness != "info"]
 
 
 def line(row: SimpleNamespace) -> str:

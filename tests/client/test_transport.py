@@ -149,8 +149,10 @@ SCRIPT = """
     torch.set_num_threads(1)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, 2))
     monitor = cm_client.watch(model, server=sys.argv[1], run="script", probe_size=32, every=2)
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
     for _ in range(6):
         model(torch.randn(16, 3, 16, 16)).sum().backward()
+        optimiser.step()
         monitor.log(loss=1.0)
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,18 @@ def _activations(labels: np.ndarray, noise: float) -> np.ndarray:
 
 def _analyse(analysis: Analysis, activations: np.ndarray, previous=None):
     return analyse("r", Capture(0, 10, 0.0, "f", {"layer": activations}), analysis, previous, 1.0)
+
+
+def test_watched_words_are_followed_and_unknown_ones_passed_over(analysis: Analysis, images) -> None:
+    near, far = PLANTED_WORDS[0], "nonsense"
+    watching = replace(analysis, watched=(near, far))
+    trained = _analyse(watching, _activations(images[1], noise=0.2)).layers["layer"].summary
+    blind = _activations(images[1], noise=0.2)
+    blind[:, 0] = np.random.default_rng(1).random(len(blind))
+    lost = _analyse(watching, blind).layers["layer"].summary
+    assert set(trained.words) == {near}
+    assert trained.words[near] < lost.words[near]
+    assert _analyse(analysis, blind).layers["layer"].summary.words == {}
 
 
 def test_planted_concepts_are_found_in_the_units_they_were_planted_in(analysis: Analysis, images) -> None:

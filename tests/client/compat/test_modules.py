@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import warnings
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,8 @@ from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import StochasticDepth
 from wire_server import WireServer
+
+from cm_client.capture import capture
 
 
 def changed(change: Callable[[Small], Any]) -> Callable[[], nn.Module]:
@@ -184,6 +187,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "own train and call": Wilful,
     "memory bank": MemoryBank,
     "recurrent": recurrent,
+    "data parallel": lambda: nn.DataParallel(Small()),
 }
 
 
@@ -242,10 +246,13 @@ def test_user_hooks_see_and_change_only_the_training(server: WireServer) -> None
         model, features, counts = Small(), [], {"n": 0}
         totals = torch.zeros(8)
 
-        def count(module: nn.Module, args: Any, output: Tensor) -> None:
+        def add(output: Tensor) -> None:
             nonlocal totals
-            counts["n"] += 1
             totals = totals + output.detach().mean((0, 2, 3))
+
+        def count(module: nn.Module, args: Any, output: Tensor) -> None:
+            counts["n"] += 1
+            add(output)
 
         model.stage1.register_forward_hook(lambda module, args, output: features.append(output))
         model.stage1.register_forward_hook(count)
@@ -269,6 +276,46 @@ def test_user_hooks_see_and_change_only_the_training(server: WireServer) -> None
     outcome = both_ways(script, server)
     assert outcome.steps == EXPECTED
     assert_right(outcome)
+
+
+class Collecting:
+    """A user's object with a hook among its methods; another thread fills its queue meanwhile."""
+
+    def __init__(self) -> None:
+        self.features: list[Tensor] = []
+        self.calls, self.queue = 0, deque([0])
+
+    def hook(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        self.calls += 1
+        self._keep(output)
+
+    def _keep(self, output: Tensor) -> None:
+        self.features.append(output)
+        self.last = output
+
+
+class Fed(Small):
+    """While it runs somebody else appends to the queue."""
+
+    def __init__(self, collecting: Collecting) -> None:
+        super().__init__()
+        self.feed = lambda: collecting.queue.append(len(collecting.queue))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.feed()
+        return super().forward(x)
+
+
+def test_of_an_objects_attributes_only_those_its_hook_names_are_put_back() -> None:
+    collecting = Collecting()
+    model = Fed(collecting)
+    model.stage1.register_forward_hook(collecting.hook)
+    model(batch()[0])
+    before = collecting.calls, list(collecting.features), collecting.last
+    capture(model, ["stage2"], torch.randn(6, 3, 16, 16), chunk=2)
+    assert (collecting.calls, collecting.features) == before[:2]
+    assert collecting.last is before[2]
+    assert list(collecting.queue) == [0, 1, 2, 3, 4]
 
 
 def test_validation_in_between(server: WireServer) -> None:

@@ -11,12 +11,12 @@ from cm_client.steps import BLIND_AFTER, StepCounter
 ROUNDS = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=20)
 
 
-@given(ROUNDS, st.booleans())
+@given(ROUNDS, st.booleans(), st.integers(0, 1000))
 def test_a_step_is_any_number_of_forwards_and_then_one_step_of_each_optimiser(
-    rounds: list[tuple[int, int]], known: bool
+    rounds: list[tuple[int, int]], known: bool, start: int
 ) -> None:
-    counter = StepCounter(lambda: False, known)
-    for done, (forwards, optimisers) in enumerate(rounds):
+    counter = StepCounter(lambda: False, known, start)
+    for done, (forwards, optimisers) in enumerate(rounds, start):
         assert [counter.forward() for _ in range(forwards)] == [done] * forwards
         for optimiser in range(optimisers):
             counter.stepping()
