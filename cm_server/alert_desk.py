@@ -36,6 +36,8 @@ class AlertDesk:
         notifiers: told of every transition that is news.
         on_alert: called with every alert that is news (events, the client's notice).
         book: the rules' settings; the defaults if None.
+        follows: told of every transition that is stored, news or not: delivery compares what an alert is with what
+            each channel knows.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class AlertDesk:
         notifiers: Sequence[Notifier],
         on_alert: Callable[[Alert], None],
         book: RuleBook | None = None,
+        follows: Notifier | None = None,
     ) -> None:
         self._writer, self._reader = writer, reader
         self._notifiers, self._on_alert = notifiers, on_alert
-        self._book = book or RuleBook()
+        self._book, self._follows = book or RuleBook(), follows
         self._runs: dict[str, RunWatch] = {}
         self._open: dict[Key, Alert] = {}
         self._ticked = 0.0
@@ -134,6 +137,8 @@ class AlertDesk:
         alert = replace(alert, id=self._writer.save_alert(alert))
         if alert.state in OPEN_STATES:
             self._open[run, layer, change.rule] = alert
+        if self._follows is not None:
+            self._follows.notify(alert)
         if change.told:
             for notifier in self._notifiers:
                 notifier.notify(alert)

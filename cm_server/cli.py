@@ -81,6 +81,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.probes.packages", "ProbeBuildError"),
         ("cm_server.image_sets", "ImageSetError"),
         ("cm_server.embedding_folder", "EmbeddingFolderError"),
+        ("cm_server.control", "ControlError"),
+        ("cm_server.notifiers.operations", "OperationError"),
     ):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

@@ -42,6 +42,7 @@ class Option:
         choices: allowed values, if they are few.
         minimum: smallest allowed number.
         metavar: what ``--help`` shows for the value.
+        in_file: whether it may stand in a TOML file; what vouches for the file may not.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Option:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     metavar: str | None = None
+    in_file: bool = True
 
     @property
     def flag(self) -> str:
@@ -149,6 +151,10 @@ def _value(option: Option, flags, environ, path, table, file) -> Any:
     if option.variable in environ:
         return option.convert(environ[option.variable], option.variable)
     for source in (table, file):
+        if option.name in source and not option.in_file:
+            raise ConfigError(
+                f"{path}: {option.name} cannot stand in a file: give {option.flag} or {option.variable}=1"
+            )
         if option.name in source:
             return option.convert(source[option.name], f"{path}: {option.name}")
     return option.default

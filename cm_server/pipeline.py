@@ -14,11 +14,12 @@ from torch import Tensor
 
 from cm_server.cache import fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext
-from cm_server.core import approach, diversity, embedding, ranking
+from cm_server.core import approach, diversity
 from cm_server.core.assembly import Capture
+from cm_server.core.significance import label_stability
 from cm_server.core.similarity import live_units
 from cm_server.detectors.base import Responses
-from cm_server.index import nearest_units
+from cm_server.readings import UnitReadings, read_examined, read_layer
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES, LayerArrays, LayerReport, LayerSummary, SnapshotReport
 from cm_server.vocabulary import Vocabulary
 
@@ -32,6 +33,7 @@ class Analysis:
         vocabulary: the words.
         calibrations: by layer.
         tau: the user's lowest similarity for *interpretable*; the calibrated null counts where it is higher.
+        bootstrap: resampled probe sets by which the labels' stability is measured; 0: it is not.
         watched: words whose distance from the nearest units is followed; those that are no concept are passed over.
     """
 
@@ -39,6 +41,7 @@ class Analysis:
     vocabulary: Vocabulary
     calibrations: Mapping[str, LayerCalibration]
     tau: float
+    bootstrap: int = 0
     watched: tuple[str, ...] = ()
 
 
@@ -83,26 +86,39 @@ def analyse_layer(
         before: this layer's previous report.
         maps: ``[N, M, h, w]``, where the detector asked for them.
     """
-    context, calibration = analysis.context, analysis.calibrations[name]
-    activations = activations.to(context.image_text.device)
+    activations = activations.to(analysis.context.image_text.device)
     live = live_units(activations)
+    arrays = _dead_arrays(activations, analysis).named()
     if not live.any():
-        return LayerReport(_summary(name, activations, live, analysis, None), _dead_arrays(activations, analysis))
-    seen = context.examine(_responses(name, activations, live, maps))
-    weights = embedding.concept_weights(seen.similarity, calibration.temperature)
-    placed = weights @ analysis.vocabulary.text.to(weights.device) if seen.embeddings is None else seen.embeddings
-    found = _Found(seen.similarity, weights, placed, seen.null)
-    summary = _summary(name, activations, live, analysis, found)
-    if before is not None and before.summary.fingerprint != summary.fingerprint:
-        before = None  # u of another encoder, word list or probe set: how far a unit moved cannot be said
-    arrays = _arrays(activations, live, found, analysis, calibration, before)
-    return LayerReport(summary, arrays, _of_all_units(seen.descriptions, live))
+        return LayerReport(_summary(name, activations, live, analysis, _NOTHING), LayerArrays(**arrays))
+    lively = activations if live.all() else activations[:, live]
+    found, descriptions = _readings(name, lively, live, maps, analysis)
+    rows = live.cpu().numpy()
+    arrays["live"] = rows
+    for field, values in found.named().items():
+        arrays[field][rows] = values.cpu().numpy()
+    if analysis.bootstrap and analysis.context.detection is None:
+        stable = label_stability(analysis.context.prepare, analysis.context.image_text, lively, analysis.bootstrap)
+        arrays["stability"] = np.full(len(rows), np.nan, dtype=np.float32)
+        arrays["stability"][rows] = stable.cpu().numpy()
+    summary = _summary(name, activations, live, analysis, _measured(found, analysis))
+    # u of another encoder, word list or probe set: how far a unit moved cannot be said
+    if before is not None and before.summary.fingerprint == summary.fingerprint:
+        arrays["shift"] = np.linalg.norm(arrays["embeddings"] - before.arrays.embeddings, axis=1)
+    return LayerReport(summary, LayerArrays(**arrays), _of_all_units(descriptions, live))
 
 
-def _responses(name: str, activations: Tensor, live: Tensor, maps: Tensor | None) -> Responses:
+def _readings(
+    name: str, lively: Tensor, live: Tensor, maps: Tensor | None, analysis: Analysis
+) -> tuple[UnitReadings, tuple[str, ...]]:
+    """What the detector finds in a layer's live units, and how it describes them."""
+    context, words, calibration = analysis.context, analysis.vocabulary, analysis.calibrations[name]
+    if context.detection is None:
+        return read_layer(lively, context, words, calibration, analysis.tau), ()
     units = live.nonzero().squeeze(1)
-    lively = None if maps is None else (maps if live.all() else maps[:, units.cpu()])
-    return Responses(name, units, activations[:, live], lively)
+    seen = maps if maps is None or live.all() else maps[:, units.cpu()]
+    examined = context.detection.examine(Responses(name, units, lively, seen))
+    return read_examined(lively, examined, words, calibration, analysis.tau), examined.descriptions
 
 
 def _of_all_units(descriptions: tuple[str, ...], live: Tensor) -> tuple[str, ...]:
@@ -113,19 +129,8 @@ def _of_all_units(descriptions: tuple[str, ...], live: Tensor) -> tuple[str, ...
     return tuple(next(said) if lives else "" for lives in live.tolist())
 
 
-@dataclass(frozen=True)
-class _Found:
-    """Live units only: similarity and weights ``[M', K]``, embeddings ``[M', D]``."""
-
-    similarity: Tensor
-    weights: Tensor
-    embeddings: Tensor
-    tau_null: float
-
-
-def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, found: _Found | None) -> LayerSummary:
+def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, measured: dict) -> LayerSummary:
     context, vocabulary, calibration = analysis.context, analysis.vocabulary, analysis.calibrations[name]
-    measured = _measured(found, analysis) if found else _NOTHING
     images, units = activations.shape
     return LayerSummary(
         layer=name,
@@ -160,62 +165,33 @@ _NOTHING = {
 }
 
 
-def _measured(found: _Found, analysis: Analysis) -> dict:
+def _measured(found: UnitReadings, analysis: Analysis) -> dict:
     anchors = analysis.vocabulary.anchor_text.to(found.embeddings.device)
-    nearest, _ = nearest_units(found.embeddings, anchors)
-    tau = max(analysis.tau, found.tau_null)
-    best = found.similarity.max(dim=1)
-    interpretable = best.indices[best.values > tau]
+    nearest = diversity.nearest_unit(found.embeddings, anchors)
+    interpretable = found.concepts[:, 0][found.similarities[:, 0] > found.tau]
     categories = analysis.vocabulary.concepts.categories
+    tau_null = float(found.null.double().median())
     return {
         "d_anchor": float(nearest.double().mean()),
         "coverage": diversity.coverage(nearest, analysis.context.to_centroid.to(nearest.device)),
         "distinct": diversity.distinct_concepts(interpretable),
         "pairwise": diversity.pairwise_distance(found.embeddings),
-        "effective_words": float(embedding.effective_words(found.weights).median()),
+        "effective_words": float(found.words.median()),
         "interpretable": len(interpretable),
-        "tau": tau,
-        "tau_null": found.tau_null,
+        "tau": float(found.tau.double().median()),
+        "tau_null": tau_null,
         "categories": dict(Counter(categories[i] or "other" for i in interpretable.tolist())),
         "words": _watched(found, analysis),
     }
 
 
-def _watched(found: _Found, analysis: Analysis) -> dict[str, float]:
+def _watched(found: UnitReadings, analysis: Analysis) -> dict[str, float]:
     words = analysis.vocabulary.concepts.words
     places = {word: words.index(word) for word in analysis.watched if word in words}
     if not places:
         return {}
     text = analysis.vocabulary.text.to(found.embeddings.device)[list(places.values())]
     return dict(zip(places, approach.group_distance(found.embeddings, text).tolist(), strict=True))
-
-
-def _arrays(
-    activations: Tensor,
-    live: Tensor,
-    found: _Found,
-    analysis: Analysis,
-    calibration: LayerCalibration,
-    before: LayerReport | None,
-) -> LayerArrays:
-    empty = _dead_arrays(activations, analysis).named()
-    rows = live.cpu().numpy()
-    concepts, similarities = ranking.top_concepts(found.similarity, TOP_CONCEPTS)
-    samples, strengths = ranking.top_samples(activations[:, live], TOP_SAMPLES)
-    filled = {
-        "concepts": concepts,
-        "similarities": similarities,
-        "margin": similarities[:, 0] - found.tau_null,
-        "embeddings": found.embeddings,
-        "positions": analysis.vocabulary.place(found.similarity, calibration.map_temperature),
-        "samples": samples,
-        "activations": strengths,
-    }
-    for name, values in filled.items():
-        empty[name][rows] = values.cpu().numpy()
-    if before is not None and before.arrays.embeddings.shape == empty["embeddings"].shape:
-        empty["shift"] = np.linalg.norm(empty["embeddings"] - before.arrays.embeddings, axis=1)
-    return LayerArrays(**(empty | {"live": rows}))
 
 
 def _dead_arrays(activations: Tensor, analysis: Analysis) -> LayerArrays:
@@ -231,4 +207,5 @@ def _dead_arrays(activations: Tensor, analysis: Analysis) -> LayerArrays:
         shift=np.full(units, np.nan, dtype=np.float32),
         samples=np.full((units, TOP_SAMPLES), -1, dtype=np.int32),
         activations=np.full((units, TOP_SAMPLES), np.nan, dtype=np.float32),
+        tau=np.full(units, np.nan, dtype=np.float32),
     )

@@ -32,9 +32,10 @@ class LayerSummary:
         distinct: number of different best concepts among interpretable units.
         pairwise: mean distance between live units (paper, case IV).
         effective_words: median over units of exp(entropy of the concept weights), [1, K].
-        interpretable: live units with best similarity above ``tau``.
-        tau: threshold in force: max(detector's, calibrated null).
-        tau_null: 95th percentile of the best similarity of units whose images were permuted.
+        interpretable: live units with best similarity above their threshold.
+        tau: threshold in force, max(the user's, calibrated null): each unit has its own (`LayerArrays.tau`), this is
+            their median.
+        tau_null: median over units of the null: the 95th percentile of the best similarity on permuted images.
         temperature: T of Eq. 1, fixed for the run.
         probes, concepts, anchors: N, K, |A|.
         categories: interpretable units per concept category.
@@ -84,12 +85,15 @@ class LayerArrays:
         live: ``[M]`` bool.
         concepts: ``[M, TOP_CONCEPTS]`` int32, concept indices, best first; -1 where the unit is dead.
         similarities: ``[M, TOP_CONCEPTS]`` float32, the detector's similarity of each.
-        margin: ``[M]`` float32, best similarity minus the null's 95th percentile.
+        margin: ``[M]`` float32, best similarity minus the unit's null (95th percentile on permuted images).
         embeddings: ``[M, D]`` float32, u of Eq. 1, not normalised; NaN rows for dead units.
         positions: ``[M, 2]`` float32, place on the run's frozen map; NaN for dead units.
         shift: ``[M]`` float32, distance of u from the previous snapshot's; NaN in the first.
         samples: ``[M, TOP_SAMPLES]`` int32, highest-activating probe images, best first; -1 pads.
         activations: ``[M, TOP_SAMPLES]`` float32, the pooled activation of each.
+        tau: ``[M]`` float32, threshold in force for each unit; None in reports of version 0.1.
+        stability: ``[M]`` float32, share of resampled probe sets in which the unit's best concept is the same; None
+            where no bootstrap was asked for.
     """
 
     live: np.ndarray
@@ -101,10 +105,12 @@ class LayerArrays:
     shift: np.ndarray
     samples: np.ndarray
     activations: np.ndarray
+    tau: np.ndarray | None = None
+    stability: np.ndarray | None = None
 
     def named(self) -> dict[str, np.ndarray]:
-        """The arrays by name, in the order in which they are stored."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The arrays by name that are there, in the order in which they are stored."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
 
 
 @dataclass(frozen=True)
@@ -118,6 +124,12 @@ class LayerReport:
     summary: LayerSummary
     arrays: LayerArrays
     descriptions: tuple[str, ...] = ()
+
+    @property
+    def interpretable(self) -> np.ndarray:
+        """``[M]`` bool: live units whose best similarity is above their threshold."""
+        tau = self.summary.tau if self.arrays.tau is None else self.arrays.tau
+        return self.arrays.live & (self.arrays.similarities[:, 0] > tau)
 
 
 @dataclass(frozen=True)

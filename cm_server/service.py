@@ -17,9 +17,11 @@ from cm_client.protocol import encode, limits
 from cm_client.protocol.messages import AlertNotice
 from cm_server.alert_desk import AlertDesk
 from cm_server.cache import ArrayCache
+from cm_server.delivery_desk import DeliveryDesk
 from cm_server.events import EventPublisher, write_discovery
 from cm_server.ingest import Ingest
-from cm_server.notifiers import LogNotifier
+from cm_server.notifiers import LogNotifier, TerminalNotifier
+from cm_server.notifiers.settings import NotifySettings
 from cm_server.report import Alert
 from cm_server.rules import RuleBook
 from cm_server.stores.reader import StoreReader
@@ -48,6 +50,7 @@ class ServiceSettings:
         cache: folder of embeddings and maps.
         worker: how to analyse.
         rules: when to raise an alert.
+        notify: how alerts are delivered.
     """
 
     listen: str
@@ -56,6 +59,7 @@ class ServiceSettings:
     cache: Path
     worker: WorkerSettings
     rules: RuleBook = field(default_factory=RuleBook)
+    notify: NotifySettings = field(default_factory=NotifySettings)
 
 
 class Service:
@@ -83,7 +87,14 @@ class Service:
         self._waker.setblocking(False)
         self._wakeable.setblocking(False)
         self._worker = AnalysisWorker(settings.worker, ArrayCache(settings.cache), self._wake)
-        self._desk = AlertDesk(self._writer, self._reader, [LogNotifier()], self._on_alert, settings.rules)
+        self._delivery = DeliveryDesk(
+            self._writer, self._reader, settings.notify, self._wake, lambda run: self._publisher.publish("alert", run)
+        )
+        shown = [TerminalNotifier()] if settings.notify.terminal else []
+        notifiers = [LogNotifier(), *shown]
+        self._desk = AlertDesk(
+            self._writer, self._reader, notifiers, self._on_alert, settings.rules, self._delivery.notifier
+        )
         self._ingest = Ingest(
             self._writer,
             self._reader,
@@ -122,6 +133,7 @@ class Service:
             self._take_results()
             self._ingest.check_silence()
             self._desk.tick()
+            self._delivery.tick()
             self._publisher.heartbeat()
         return self._close()
 
@@ -133,6 +145,7 @@ class Service:
     def _close(self) -> bool:
         ended = self._worker.stop(timeout=5)
         self._take_results()
+        self._delivery.close()
         self._writer.close()
         self._reader.close()
         self._publisher.close()

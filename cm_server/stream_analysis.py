@@ -19,13 +19,11 @@ import torch
 from torch import Tensor
 
 from cm_server.cache import ArrayCache, fingerprint
-from cm_server.calibration import LayerCalibration, ProbeContext, calibrate
+from cm_server.calibration import LayerCalibration, ProbeContext, calibrate, context_of
 from cm_server.core.assembly import Capture
-from cm_server.core.diversity import centroid_distances
 from cm_server.core.temperature import Yardstick
 from cm_server.detectors import Detector
 from cm_server.encoders.base import Encoder
-from cm_server.index import VectorIndex
 from cm_server.pipeline import Analysis, analyse
 from cm_server.report import LayerSummary, SnapshotReport
 from cm_server.vocabulary import Vocabulary
@@ -170,24 +168,17 @@ class StreamAnalysis:
             if units not in state.calibrations:
                 state.calibrations[units] = calibrate(own, vocabulary, units, self._temperature, self._cache)
         by_layer = {name: state.calibrations[units] for name, units in layers.items()}
-        analysis = Analysis(context, vocabulary, by_layer, self._tau, self._watched)
+        analysis = Analysis(context, vocabulary, by_layer, self._tau, watched=self._watched)
         report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
         state.previous = report
         return report
 
     def _context(self, job: StreamJob, vocabulary: Vocabulary, device: str) -> ProbeContext:
         embedded = self.images.get(job.digests, job.load)
-        image_text = (embedded @ vocabulary.text.T).to(device)
         settings = "stream", len(embedded), self._encoder.fingerprint, vocabulary.fingerprint
-        return ProbeContext(
-            probe_fingerprint=job.capture.probe_fingerprint,
-            image_text=image_text,
-            similarity=self._detector.prepare(image_text),
-            images=VectorIndex(embedded, "cosine"),
-            to_centroid=centroid_distances(vocabulary.anchor_text, vocabulary.text),
-            fingerprint=fingerprint(*settings, vocabulary.anchors.tobytes(), self._detector.fingerprint),
-            kind="stream",
-        )
+        mark = fingerprint(*settings, vocabulary.anchors.tobytes(), self._detector.fingerprint)
+        images = job.capture.probe_fingerprint
+        return context_of(embedded, images, vocabulary, self._detector, mark, device, cache=None, kind="stream")
 
 
 def _fixed_before(summaries: Mapping[str, LayerSummary], context: ProbeContext) -> dict[int, LayerCalibration]:

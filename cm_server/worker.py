@@ -111,6 +111,7 @@ class WorkerSettings:
         tau: the user's lowest similarity for *interpretable*.
         temperature: the user's T; None for the label-free rule.
         device: for encoder and similarities; None takes a GPU where there is one.
+        bootstrap: resampled probe sets per capture for the labels' stability; 0: none.
         placement: of the units among the words.
         watched: words whose distance from the nearest units is followed.
     """
@@ -122,6 +123,7 @@ class WorkerSettings:
     tau: float = 0.0
     temperature: float | None = None
     device: str | None = None
+    bootstrap: int = 0
     placement: str = "barycentric"
     watched: tuple[str, ...] = ()
 
@@ -303,7 +305,8 @@ class AnalysisWorker:
             if name not in state.calibrations:
                 state.calibrations[name] = self._calibrate(job.run, name, units, state)
         settings = self._settings
-        analysis = Analysis(state.context, state.vocabulary, state.calibrations, settings.tau, settings.watched)
+        fixed = state.context, state.vocabulary, state.calibrations
+        analysis = Analysis(*fixed, settings.tau, settings.bootstrap, settings.watched)
         report = analyse(job.run, capture, analysis, state.before(job), job.received_at, job.epoch)
         report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
         state.previous[job.epoch] = report

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cm_server.notices import Acknowledgement, Silence
 from cm_server.report import Alert, ConceptMap, Gap, LayerReport, RunInfo, Scalars, SeriesPoint, SnapshotInfo, Trail
+from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 
@@ -30,6 +32,8 @@ class RunData:
     scalars: Mapping[str, Scalars]
     alerts: list[Alert]
     gaps: list[Gap]
+    acknowledged: Mapping[int, Acknowledgement] = field(default_factory=dict)
+    silences: Sequence[Silence] = ()
 
     def layer(self, wanted: str | None) -> str | None:
         """The layer to show: the wanted one if it was captured, else the last."""
@@ -177,8 +181,16 @@ class Source:
         scalars = dict(old.scalars) if old else {}
         scalars |= {name: _joined(scalars.get(name), more) for name, more in fresh.items()}
         layers = tuple(reader.layers(run))
+        delivery = DeliveryReader(reader.connection)
         data = RunData(
-            info, layers, series, dict(sorted(scalars.items(), key=_telling)), reader.alerts(run), reader.gaps(run)
+            info,
+            layers,
+            series,
+            dict(sorted(scalars.items(), key=_telling)),
+            reader.alerts(run),
+            reader.gaps(run),
+            delivery.acknowledgements(),
+            delivery.silences(time.time()),
         )
         sequence = max((p[-1].sequence for p in series.values() if p), default=0)
         return _Entry(data, version, time.monotonic(), sequence, row, series, scalars)

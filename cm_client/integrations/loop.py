@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cm_client.collect import find_images
+from cm_client.calls import find_images
 from cm_client.discovery import checked
 from cm_client.monitor import Monitor
 from cm_client.watching import watch

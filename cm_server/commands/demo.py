@@ -71,6 +71,7 @@ def _start(values: dict[str, Any], out: Path, stack: ExitStack, say) -> tuple[Ch
         "encoder": values["encoder"],
         "detector": values["detector"],
         "cache": values["cache"],
+        "deliver": False,  # a demo's alerts are nobody else's business
     }
     server, addresses = start_server(out / "store", out / "logs", options)
     stack.callback(server.stop)

@@ -28,7 +28,7 @@ OPTIONS = (
 )
 _PACKAGES = {
     "client": ("numpy", "pyzmq", "msgpack"),
-    "server": ("torch", "torchvision", "open_clip_torch", "umap-learn", "sqlalchemy"),
+    "server": ("torch", "torchvision", "open_clip_torch", "umap-learn", "sqlalchemy", "httpcore"),
     "dashboard": ("dash", "plotly", "dash-mantine-components", "dash-ag-grid", "fastapi"),
 }
 

@@ -1,4 +1,4 @@
-"""``concept-monitor runs``: what is in a store."""
+"""``concept-monitor runs``: what is in a store; ``runs evolution RUN``: what a run learned between two steps."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ from cm_server.report import RunInfo
 from cm_server.stores.reader import StoreReader
 
 OPTIONS = (PLACES[0], Option("json", bool, False, "print JSON instead of a table"))
+_DESCRIPTION = (
+    "Lists the runs in a store, newest first. `concept-monitor runs evolution RUN` says what changed between two steps."
+)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Lists the runs, newest first."""
-    flags = parser_for("concept-monitor runs", "Lists the runs in a store, newest first.", OPTIONS).parse_args(
-        list(arguments)
-    )
+    if arguments and arguments[0] == "evolution":
+        from cm_server.commands import evolution
+
+        return evolution.run(arguments[1:])
+    flags = parser_for("concept-monitor runs", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "runs")
     reader = StoreReader(Path(values["store"]))
     rows = [_row(reader, info) for info in reader.runs()]

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,14 @@ from cm_server.config import (
     read_file,
     resolve,
 )
+from cm_server.notifiers.log import ALERT_LOGGER
+from cm_server.notifiers.redaction import guard
 from cm_server.rules import RuleBook
 
 if TYPE_CHECKING:
     from cm_server.detectors import AnyDetector
     from cm_server.encoders import Encoder
+    from cm_server.notifiers.settings import NotifySettings
 
 ANALYSIS = (
     Option(
@@ -37,8 +41,9 @@ ANALYSIS = (
         "detector",
         str,
         "cos_cubed",
-        "what a unit responds to: cos_cubed, soft_wpmi, net_dissect, compositional, milan or invert",
-        metavar="NAME",
+        "what a unit responds to: cos_cubed | soft_wpmi | cos | wpmi | rank_reorder | pearson | auprc | iou (words by "
+        "the encoder), net_dissect | compositional | milan | invert (labels of their own), or a plug-in's name",
+        metavar="DETECTOR",
     ),
     Option("broden", str, "", "labelled set in Broden's format, for net_dissect and compositional", metavar="DIR"),
     Option("captions", str, "", "CSV of layer,unit,caption, for milan", metavar="FILE"),
@@ -50,6 +55,7 @@ ANALYSIS = (
     Option("projection", str, "umap", "how the words are laid out on the map", metavar="{umap,pca}"),
     Option("placement", str, "barycentric", "how units are placed among the words", metavar="{barycentric,umap}"),
     Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
+    Option("bootstrap", int, 0, "resampled probe sets per capture that say how stable labels are; 0: none", minimum=0),
     Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
     Option("device", str, "", "cpu, cuda, …; default: a GPU where there is one"),
     Option("threads", int, 0, "CPU threads for the analysis; 0: half of the cores", minimum=0),
@@ -60,6 +66,10 @@ PLACES = (
     Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
 )
 RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of the configuration", metavar="FILE")
+ALLOW_COMMANDS = Option(
+    "allow_commands", bool, False, "let [notify.command…] tables of the TOML file run programs", in_file=False
+)
+DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
 OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
@@ -67,6 +77,8 @@ OPTIONS = (
     *ANALYSIS,
     RULES,
     Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
+    DELIVER,
+    ALLOW_COMMANDS,
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
 
@@ -76,11 +88,13 @@ def run(arguments: Sequence[str]) -> int:
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
     book = rule_book(flags, values)
+    notify = notify_settings(flags, values)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
     logging.basicConfig(
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    serve(values, book)
+    _set_up_alert_output(notify)
+    serve(values, book, notify)
     return 0
 
 
@@ -96,7 +110,29 @@ def rule_book(flags: argparse.Namespace, values: Mapping[str, Any]) -> RuleBook:
     return RuleBook(content.get("alerts"), f"{file}: [alerts]")
 
 
-def serve(values: Mapping[str, Any], book: RuleBook) -> None:
+def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> NotifySettings:
+    """The ``[notify]`` tables of the file that the flags, or the environment, name.
+
+    Raises:
+        ConfigError: something in them is wrong.
+    """
+    from cm_server.notifiers.settings import load  # not for `runs` and `doctor`, which need none of its packages
+
+    file, content = read_file(flags) if values["deliver"] else ("", {})
+    settings = load(file, content, allow_commands=values["allow_commands"])
+    return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings
+
+
+def _set_up_alert_output(notify: NotifySettings) -> None:
+    """No secret in a log line; and where alerts are shown in frames, not each of them once more as a line."""
+    handlers = logging.getLogger().handlers
+    guard(handlers, notify.redact)
+    if notify.terminal:
+        for handler in handlers:
+            handler.addFilter(lambda record: record.name != ALERT_LOGGER)
+
+
+def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> None:
     """Builds the service from resolved options and runs it."""
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
@@ -111,6 +147,7 @@ def serve(values: Mapping[str, Any], book: RuleBook) -> None:
             cache=Path(values["cache"]),
             worker=_worker_settings(values, book.watched_words()),
             rules=book,
+            notify=notify,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -164,6 +201,7 @@ def _worker_settings(values: Mapping[str, Any], watched: tuple[str, ...]):
         temperature=values["temperature"] or None,
         device=values["device"] or None,
         watched=watched,
+        bootstrap=values["bootstrap"],
     )
 
 

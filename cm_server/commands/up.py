@@ -8,8 +8,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from cm_server.commands.alert_tail import AlertTail
 from cm_server.commands.processes import Child, start_dashboard, start_server
 from cm_server.commands.server import OPTIONS as SERVER_OPTIONS
+from cm_server.commands.server import notify_settings
 from cm_server.config import DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
 
 OPTIONS = (
@@ -26,7 +28,10 @@ def run(arguments: Sequence[str]) -> int:
     values = resolve(OPTIONS, flags, "up")
     store = Path(values["store"])
     logs = Path(tempfile.mkdtemp(prefix="concept-monitor-"))
-    given = {option.name: values[option.name] for option in SERVER_OPTIONS if values[option.name] not in ("", None)}
+    notify = notify_settings(flags, values)  # here, so that what is wrong with it is said here
+    tail = AlertTail(store) if notify.terminal else None
+    given = {option.name: values[option.name] for option in SERVER_OPTIONS if _is_said(option, values[option.name])}
+    given |= {"config": flags.config} if hasattr(flags, "config") else {}
     given.pop("store")
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
@@ -36,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         try:
             print(f"dashboard  {url}\nserver     {addresses['ingest']}   (CM_SERVER for training scripts)\n"
                   f"store      {store}\nlogs       {logs}\nCtrl-C stops both.", flush=True)  # fmt: skip
-            return _watch(server, dashboard, stopped)
+            return _watch(server, dashboard, stopped, tail)
         finally:
             dashboard.stop()
     except KeyboardInterrupt:
@@ -45,10 +50,17 @@ def run(arguments: Sequence[str]) -> int:
         server.stop()
 
 
-def _watch(server: Child, dashboard: Child, stopped: threading.Event) -> int:
-    """Waits; a dashboard that dies leaves the server, and so the runs, alone."""
+def _is_said(option: Option, value: object) -> bool:
+    """Whether a value has to be passed on; a switch that is off by default has no flag that says so."""
+    return value not in ("", None) and not (value is False and option.default is False)
+
+
+def _watch(server: Child, dashboard: Child, stopped: threading.Event, tail: AlertTail | None) -> int:
+    """Waits and shows alerts; a dashboard that dies leaves the server, and so the runs, alone."""
     told = False
     while server.running and not stopped.wait(0.5):
+        if tail is not None:
+            tail.show()
         if not dashboard.running and not told:
             told = True
             print(f"the dashboard {dashboard.ending()}; the server goes on. Start another: concept-monitor dashboard")

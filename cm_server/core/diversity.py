@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_BLOCK = 2**26
-"""Floats per distance block: bounds memory at 256 MB whatever the counts."""
+_BLOCK = 2**21
+"""Floats per block of distances: bounds memory whatever the counts."""
+_CANCELLED = 1e-3
+"""Below this share of the squared norms, expanded squares have lost too many digits to say which unit is nearest."""
 
 
 def nearest_unit(embeddings: Tensor, anchors: Tensor) -> Tensor:
@@ -25,8 +27,23 @@ def nearest_unit(embeddings: Tensor, anchors: Tensor) -> Tensor:
     """
     if not len(embeddings):
         return anchors.new_full((len(anchors),), torch.nan)
-    rows = max(1, _BLOCK // (len(embeddings) * max(1, embeddings.shape[1])))
-    return torch.cat([_exact_distances(block, embeddings).amin(dim=1) for block in anchors.split(rows)])
+    half = embeddings.square().sum(dim=1) / 2
+    rows = max(1, _BLOCK // len(embeddings))
+    return torch.cat([_nearest(block, embeddings, half) for block in anchors.split(rows)])
+
+
+def _nearest(anchors: Tensor, embeddings: Tensor, half: Tensor) -> Tensor:
+    """One matrix product says which unit is nearest; the distance to it is then taken from the difference.
+
+    |a - u|² = |a|² - 2 (a·u - |u|²/2). Where that difference of large numbers is small, all units are looked at again.
+    """
+    found = embeddings[(torch.addmm(half, anchors, embeddings.T, beta=-1)).argmax(dim=1)]
+    distance = (anchors - found).norm(dim=1)
+    doubtful = distance.square() < _CANCELLED * (anchors.square().sum(dim=1) + found.square().sum(dim=1))
+    rows = max(1, _BLOCK // len(embeddings) // max(1, embeddings.shape[1]))
+    for block in doubtful.nonzero()[:, 0].split(rows):
+        distance[block] = _exact_distances(anchors[block], embeddings).amin(dim=1)
+    return distance
 
 
 def anchor_distance(embeddings: Tensor, anchors: Tensor) -> float:
@@ -51,11 +68,27 @@ def pairwise_distance(embeddings: Tensor) -> float:
 
     Args:
         embeddings: u ``[M, D]`` of live units.
+
+    Example:
+        >>> pairwise_distance(torch.tensor([[0.0, 1.0], [0.0, 1.0], [0.0, 4.0]]))
+        2.0
     """
     units = len(embeddings)
     if units < 2:
         return float("nan")
-    return float(_exact_distances(embeddings, embeddings).double().sum() / (units * (units - 1)))
+    # Centred, the squares are of the size of the distances themselves: their difference keeps its digits.
+    centred = embeddings - embeddings.mean(dim=0)
+    square = centred.square().sum(dim=1)
+    total, rows = 0.0, max(1, _BLOCK // units)
+    for start in range(0, units, rows):
+        block, others = centred[start : start + rows], centred[start:]
+        distances = torch.addmm(square[start:], block, others.T, alpha=-2).add_(square[start : start + rows, None])
+        distances = distances.clamp_min_(0).sqrt_()
+        # Pairs inside the block are met twice, those with later units once; a unit's own distance is rounding only.
+        distances.diagonal().zero_()
+        inside = float(distances[:, : len(block)].sum(dtype=torch.float64))
+        total += inside / 2 + float(distances[:, len(block) :].sum(dtype=torch.float64))
+    return total / (units * (units - 1) / 2)
 
 
 def centroid_distances(anchors: Tensor, text: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def concept_weights(similarity: Tensor, temperature: float) -> Tensor:
     if not temperature > 0:
         raise ValueError(f"temperature is {temperature}: give a number above 0")
     weights = torch.softmax(similarity / temperature, dim=1)
-    return torch.where(weights < NEGLIGIBLE_WEIGHT, torch.zeros_like(weights), weights)
+    return torch.nn.functional.threshold(weights, NEGLIGIBLE_WEIGHT, 0.0)
 
 
 def neuron_embeddings(similarity: Tensor, text: Tensor, temperature: float) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cm_server.core.similarity import top_images
+
 
 def top_concepts(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Best concepts per unit.
@@ -16,11 +18,12 @@ def top_concepts(similarity: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         indices int32 ``[M, count]`` and similarities float32 ``[M, count]``, best first.
     """
-    return _padded(similarity, count, dim=1)
+    found, index = similarity.topk(min(count, similarity.shape[1]), dim=1)
+    return _padded(found, index, count)
 
 
 def top_samples(activations: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Highest-activating probe images per unit.
+    """Highest-activating probe images per unit; of equal ones the first comes first.
 
     Args:
         activations: ``[N, M]``.
@@ -29,12 +32,11 @@ def top_samples(activations: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Returns:
         indices int32 ``[M, count]`` and activations float32 ``[M, count]``, best first.
     """
-    return _padded(activations.T, count, dim=1)
+    found, index = top_images(activations, count)
+    return _padded(found.T, index.T, count)
 
 
-def _padded(values: Tensor, count: int, dim: int) -> tuple[Tensor, Tensor]:
-    kept = min(count, values.shape[dim])
-    found, index = values.topk(kept, dim=dim)
-    pad = (0, count - kept)
+def _padded(found: Tensor, index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    pad = (0, count - found.shape[1])
     index = torch.nn.functional.pad(index.to(torch.int32), pad, value=-1)
     return index, torch.nn.functional.pad(found.float(), pad, value=torch.nan)

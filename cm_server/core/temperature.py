@@ -13,7 +13,6 @@ neither labels nor a trained network. It is fitted once per run and layer width,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +21,7 @@ from torch import Tensor
 from cm_server.core.diversity import anchor_distance
 from cm_server.core.embedding import concept_weights, effective_words
 from cm_server.core.significance import permuted_units
-
-Similarity = Callable[[Tensor], Tensor]
-"""Activations ``[N, M]`` to similarity ``[M, K]``, on one probe set."""
+from cm_server.core.similarity import Similarity
 
 MOST_UNITS = 256
 """Widest layer that the rule imagines: T* falls slowly with the width (0.19 at 16 units, 0.14 at 128)."""

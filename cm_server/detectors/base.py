@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cm_server.concepts import ConceptSet
-from cm_server.core.temperature import Similarity
+from cm_server.core.similarity import Similarity
 
 
 class DetectorError(ValueError):

@@ -1,16 +1,23 @@
-"""Making a detector by name, with what it has to be given."""
+"""Making a detector by name, with what it has to be given: one of ours, or a plug-in of an installed package."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
 
 from cm_server.detectors.base import AnyDetector, DetectorError
-from cm_server.detectors.clip_dissect import DETECTORS
+from cm_server.detectors.clip_dissect import CLIP_DISSECT
 
 if TYPE_CHECKING:
     from cm_server.detectors.net_dissect import NetDissect
+
+ENTRY_POINT_GROUP = "concept_monitor.detectors"
+"""Entry points of this group are called without arguments and return a `Detector` or a `LabelledDetector`."""
+
+DETECTORS: dict[str, Callable[[], Any]] = {**CLIP_DISSECT}
+"""Ours of pooled values by name; each makes a `Detector` with its default parameters."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +38,36 @@ class Given:
 
 
 def make_detector(name: str, given: Given | None = None) -> AnyDetector:
-    """The detector of that name.
+    """The detector of that name, with its default parameters.
 
     Args:
-        name: one of `NAMES`.
-        given: what it may need beside its default parameters.
+        name: one of `NAMES`, or a plug-in's.
+        given: what it may need beside its parameters.
 
     Raises:
-        DetectorError: there is none, or it lacks something; the text says what to give.
+        DetectorError: there is none, it lacks something, or the plug-in of that name cannot be loaded.
         ConceptFileError: the labelled set cannot be read.
     """
     if name in DETECTORS:
         return DETECTORS[name]()
     if name in _WITH_LABELS:
         return _WITH_LABELS[name](given or Given())
-    raise DetectorError(f"detector {name!r} is unknown: choose one of {', '.join(NAMES)}")
+    points = entry_points(group=ENTRY_POINT_GROUP)
+    for point in points:
+        if point.name == name:
+            return _plug_in(point)
+    known = [*NAMES, *sorted({point.name for point in points} - set(NAMES))]
+    raise DetectorError(f"detector {name!r} is unknown: choose one of {', '.join(known)}")
+
+
+def _plug_in(point: EntryPoint) -> AnyDetector:
+    try:
+        return point.load()()
+    except Exception as error:
+        raise DetectorError(
+            f"detector plug-in {point.name!r} ({point.value}) cannot be loaded ({type(error).__name__}: {error}): "
+            "update or uninstall the package it comes from"
+        ) from error
 
 
 def _net_dissect(given: Given) -> NetDissect:

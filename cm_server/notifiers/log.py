@@ -6,7 +6,8 @@ import logging
 
 from cm_server.report import Alert
 
-logger = logging.getLogger("cm_server.alerts")
+ALERT_LOGGER = "cm_server.alerts"
+logger = logging.getLogger(ALERT_LOGGER)
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 

@@ -3,3 +3,7 @@
 
 class StoreError(RuntimeError):
     """The store cannot be opened, written or read; the message names the path and the cure."""
+
+
+class StoreInUseError(StoreError):
+    """Another process writes the store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
@@ -46,6 +47,10 @@ class StoreReader:
     def close(self) -> None:
         """Closes the index."""
         self._engine.dispose()
+
+    def connection(self) -> AbstractContextManager[sa.Connection]:
+        """A connection that only reads, for what has tables and a module of its own (`DeliveryReader`)."""
+        return self._engine.connect()
 
     def runs(self) -> list[RunInfo]:
         """All runs, newest first."""

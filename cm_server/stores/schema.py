@@ -141,6 +141,53 @@ alerts = sa.Table(
 )
 sa.Index("alerts_by_run", alerts.c.run, alerts.c.id)
 
+acknowledgements = sa.Table(
+    "acknowledgements",
+    metadata,
+    sa.Column("alert", sa.Integer, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+silences = sa.Table(
+    "silences",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("matchers", sa.JSON, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("expires", sa.Float, nullable=False),
+    sa.Column("author", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+)
+
+notices = sa.Table(
+    "notices",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("run", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("items", sa.JSON, nullable=False),
+    sa.Column("queued", sa.Float, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("next_at", sa.Float, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+)
+sa.Index("notices_by_state", notices.c.state, notices.c.created)
+
+told = sa.Table(
+    "told",
+    metadata,
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("alert", sa.Integer, primary_key=True),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("severity", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("delivered", sa.Boolean, nullable=False),
+)
+
 gaps = sa.Table(
     "gaps",
     metadata,

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import epochs, schema
-from cm_server.stores.errors import StoreError
+from cm_server.stores.errors import StoreError, StoreInUseError
 from cm_server.stores.pictures import PictureWriter
 from cm_server.stores.segments import SegmentWriter
 
@@ -48,6 +48,10 @@ class StoreWriter:
         self.pictures.close()
         self._engine.dispose()
         self._lock.close()
+
+    def transaction(self) -> AbstractContextManager[sa.Connection]:
+        """One transaction, for what has tables and a module of its own beside this one (`DeliveryWriter`)."""
+        return self._engine.begin()
 
     def save_run(self, run: str, **values: object) -> None:
         """Inserts the run, or changes the given columns of it."""
@@ -218,7 +222,7 @@ def _locked(directory: Path) -> BinaryIO:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise StoreError(
+        raise StoreInUseError(
             f"the store {directory} is in use by another server: stop that one, or choose another folder with --store"
         ) from None
     return lock

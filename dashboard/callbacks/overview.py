@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from dash import Dash, Input, Output, State, html
@@ -10,7 +11,7 @@ from dash.exceptions import PreventUpdate
 from dashboard import theme as look
 from dashboard import view as where
 from dashboard.callbacks.reply import Reply
-from dashboard.components.alerts import alerts_list
+from dashboard.components.alerts import alerts_list, marks_of
 from dashboard.components.aria import aria
 from dashboard.components.summary import categories_table, d_anchor_table, overhead_sentence, scalars_sentence
 from dashboard.data import RunData, Source
@@ -58,6 +59,7 @@ def _draw(here: View, data: RunData, theme: Theme, reply: Reply, zoom: tuple[flo
     summaries = {name: point.summary for name, point in points.items()}
     drawn = figures(here, data, theme, layer, zoom)
     table = [sequence, layer]
+    marks = marks_of(data.alerts, data.acknowledged, data.silences, time.time())
     fixed = len(data.scalars), sum(len(s.steps) for s in data.scalars.values()), here.step
     return (
         reply.figure("d_anchor", drawn[0]),
@@ -68,7 +70,11 @@ def _draw(here: View, data: RunData, theme: Theme, reply: Reply, zoom: tuple[flo
         reply.part("scalars text", fixed, lambda: scalars_sentence(data.scalars, here.step, curves.PANELS)),
         reply.part("categories text", sequence, lambda: categories_table(summaries)),
         reply.part("legend", [theme.name], legend),
-        reply.part("alerts", [[a.id, a.state, a.updated] for a in data.alerts], lambda: alerts_list(data.alerts, here)),
+        reply.part(
+            "alerts",
+            [[a.id, a.state, a.updated, marks.get(a.id)] for a in data.alerts],
+            lambda: alerts_list(data.alerts, here, marks),
+        ),
         reply.sent(),
     )
 

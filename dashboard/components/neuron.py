@@ -87,12 +87,9 @@ def _heading(name: str, here: View):
 def _concept(unit: int, words: ConceptMap, report: LayerReport) -> list:
     arrays, summary = report.arrays, report.summary
     concept, similarity = int(arrays.concepts[unit, 0]), float(arrays.similarities[unit, 0])
-    clear = similarity > summary.tau
-    verdict = (
-        f"above τ {number(summary.tau)}"
-        if clear
-        else f"below τ {number(summary.tau)}: not interpretable, only its best guess"
-    )
+    clear = bool(report.interpretable[unit])
+    tau = number(summary.tau if arrays.tau is None else float(arrays.tau[unit]))
+    verdict = f"above τ {tau}" if clear else f"below τ {tau}: not interpretable, only its best guess"
     facts = [
         ("similarity", number(similarity), verdict),
         (
@@ -101,6 +98,9 @@ def _concept(unit: int, words: ConceptMap, report: LayerReport) -> list:
             "over the 95th percentile of shuffled images",
         ),
     ]
+    if arrays.stability is not None:
+        share = f"{100 * float(arrays.stability[unit]):.0f} %"
+        facts.append(("stability", share, "of resampled probe sets give the same best concept"))
     return [
         html.Div(
             [

@@ -86,7 +86,11 @@ def categories_table(summaries: Mapping[str, LayerSummary]):
         found = counts(summary)
         cells = [html.Td(f"{found[name]:,}") for name in names] + [html.Td(number(summary.tau))]
         rows.append(html.Tr([html.Th(layer, scope="row", className="code"), *cells]))
-    tau = html.Th("τ", scope="col", title="a unit is interpretable if its best similarity is above τ")
+    tau = html.Th(
+        "τ",
+        scope="col",
+        title="a unit is interpretable if its best similarity is above its τ; shown is the median over units",
+    )
     return html.Table([html.Thead(html.Tr([*head, tau])), html.Tbody(rows)], className="numbers")
 
 
@@ -135,18 +139,24 @@ def map_sentence(layout: ConceptMap, report: LayerReport) -> str:
     if summary.interpretable == 0:
         return nearest_miss(layout, report)
     found = [f"{len(arrays.live) - dead:,} neurons among {len(layout.anchors):,} anchor stars"]
-    found.append(f"{unclear:,} not interpretable (below τ {number(summary.tau)})" if unclear else "all interpretable")
+    found.append(
+        f"{unclear:,} not interpretable (below their τ, typically {number(summary.tau)})"
+        if unclear
+        else "all interpretable"
+    )
     found += [f"{dead:,} dead, not drawn"] if dead else []
     return "; ".join(found) + f". Placed by {layout.method}; only nearness has meaning, the axes have none."
 
 
 def nearest_miss(layout: ConceptMap, report: LayerReport) -> str:
     """What to say where no unit is interpretable: how near the best one came."""
-    arrays, tau = report.arrays, number(report.summary.tau)
+    arrays = report.arrays
     live = np.flatnonzero(arrays.live)
     if not len(live):
         return "Every unit of this layer is dead: its activation is the same for all images."
-    best = int(live[np.argmax(arrays.similarities[live, 0])])
+    thresholds = np.full(len(arrays.live), report.summary.tau) if arrays.tau is None else arrays.tau
+    best = int(live[np.argmax(arrays.similarities[live, 0] - thresholds[live])])
+    tau = number(float(thresholds[best]))
     word = layout.words[int(arrays.concepts[best, 0])]
     value = number(float(arrays.similarities[best, 0]))
     return f"No unit is interpretable: the nearest miss is neuron {best}, “{word}” at {value}, below τ {tau}."

@@ -70,9 +70,9 @@ def draw(
 
 def groups(layout: ConceptMap, report: LayerReport) -> dict[str, np.ndarray]:
     """Live units by the category of their best concept; units below tau apart. Every live unit is in one group."""
-    arrays, tau = report.arrays, report.summary.tau
+    arrays = report.arrays
     live = np.flatnonzero(arrays.live)
-    clear = arrays.similarities[live, 0] > tau
+    clear = report.interpretable[live]
     names = np.array([look.category_of(layout.categories[c]) for c in arrays.concepts[live, 0]], dtype=object)
     found = {name: live[clear & (names == name)] for name in (*CATEGORIES, OTHER)}
     return {UNCLEAR: live[~clear]} | found

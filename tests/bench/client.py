@@ -356,7 +356,7 @@ def main() -> int:
         "budget": lambda: measure_budget(options.budget_seconds, options),
     }
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"XDG_DATA_HOME": folder, "XDG_CACHE_HOME": folder}  # spools and probe sets
+        os.environ |= {f"XDG_{kind}_HOME": folder for kind in ("DATA", "CACHE", "STATE")}  # spools and probe sets
         result = {name: part() for name, part in parts.items()} | {"step": compare_steps(options, folder)}
     print(json.dumps(result, indent=2)) if options.json else report(result)
     return 0

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from temperature import LAYER, train
+from temperature_runs import Plan, picture_fingerprint, shown, trained
 
 from cm_server.cache import ArrayCache
 from cm_server.calibration import calibrate, probe_context
@@ -70,9 +70,11 @@ def _world(options: argparse.Namespace) -> tuple[torch.Tensor, float, dict[str, 
         "umap, placed as umap": build_vocabulary(encoder, concepts, "umap", cache, "umap"),
         "pca": build_vocabulary(encoder, concepts, "pca", cache),
     }
-    run = train(options.data, 0, False, options.steps, 1)
-    context = probe_context(run.images, "bench", encoder, maps["umap"], make_detector("cos_cubed"), cache)
-    activations = torch.from_numpy(run.captures[-1].activations[LAYER])
+    run = trained(Plan(options.data, 0, False, options.steps, 1), Path(default_cache()) / "bench-runs")
+    images = shown(options.data, "own")
+    key = picture_fingerprint(images)
+    context = probe_context(images, key, encoder, maps["umap"], make_detector("cos_cubed"), cache)
+    activations = torch.from_numpy(run.activations["own"][-1])
     calibration = calibrate(context, maps["umap"], activations.shape[1], None, cache)
     own = context.similarity(activations[:, live_units(activations)])
     repeats = -(-options.units // len(own))

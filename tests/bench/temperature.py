@@ -1,10 +1,12 @@
-"""T of Eq. 1 on real runs: the label-free rule against fixed temperatures, healthy against too high a learning rate.
+"""T of Eq. 1 on real runs: the label-free rule against a sweep of fixed temperatures (the paper's Fig. 10 and 12).
 
-Trains the demo's ResNet-8 on each data set and seed, healthy and ``--bad``, captures its last stage on the first 1,024
-training pictures as the client does, and computes d_anchor for the rule's T and for fixed ones. Then replays the rules
-over each series, as the server would. Prints a table; ``--out`` also keeps every curve as JSON and a picture (HTML).
+Trains the demo's ResNet-8 on three data sets and several seeds, healthy and ``--bad``, captures its last stage on two
+probe sets (training pictures; pictures of the other data sets) as the client does, and computes d_anchor with two
+encoders and two detectors for the rule's T and for each T of a sweep. Prints, by encoder, probe set and detector: in
+how many healthy runs d_anchor falls, and how well its end level tells healthy from bad (AUROC over the pairs of one
+data set). Captures are kept in ``--keep``: run again, it goes on where it was, or only analyses.
 
-    python tests/bench/temperature.py --data fashion-mnist materials generated --seeds 3 --out temperature-curves
+    python tests/bench/temperature.py --seeds 4 --keep /tmp/temperature-runs --out temperature.json
 """
 
 from __future__ import annotations
@@ -13,49 +15,56 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
-from torch import nn
 
-from cm_client.capture import capture
-from cm_client.examples import train_resnet
-from cm_client.examples.demo_data import load_demo_data
-from cm_client.examples.resnet8 import ResNet8
+sys.path.insert(0, str(Path(__file__).parent))
+from class_space import ClassSpaceEncoder
+from temperature_runs import PROBE_SETS, Plan, Run, picture_fingerprint, shown, trained
+
 from cm_server.cache import ArrayCache
-from cm_server.calibration import ProbeContext, calibrate, probe_context
+from cm_server.calibration import ProbeContext, probe_context
 from cm_server.concepts import load_concepts
 from cm_server.config import default_cache
-from cm_server.core.assembly import Capture
+from cm_server.core.diversity import anchor_distance
+from cm_server.core.embedding import neuron_embeddings
+from cm_server.core.similarity import live_units
+from cm_server.core.temperature import fit_temperature
 from cm_server.detectors import make_detector
 from cm_server.encoders import Encoder, make_encoder
-from cm_server.pipeline import Analysis, analyse_layer
-from cm_server.rules import RuleBook
-from cm_server.rules.replay import Sample, replay
 from cm_server.vocabulary import Vocabulary, build_vocabulary
 
-LAYER = "layer4"
-PROBES = 1024
-BATCH = 64
-FIXED = {"cos_cubed": (0.01, 0.03, 0.1), "soft_wpmi": (0.1, 0.3, 1.0)}
+SWEEP = {
+    "cos_cubed": (0.005, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5),
+    "soft_wpmi": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0),
+}
+PAPER = {"cos_cubed": 0.01, "soft_wpmi": 0.1}
+_END = 3
+"""The end level is the median of this many last captures."""
 
 
-@dataclass
-class Run:
-    """One training run: its captures, and d_anchor over them by temperature ('rule' or a number as text)."""
+@dataclass(frozen=True)
+class Curve:
+    """d_anchor of one run at one T; ``label`` is the T, or ``rule``."""
 
+    run: str
     data: str
-    seed: int
     bad: bool
-    accuracy: float
-    captures: list[Capture]
-    images: np.ndarray
-    curves: dict[str, list[float]] = field(default_factory=dict)
-    chosen: float = math.nan
-    alerts: list[str] = field(default_factory=list)
+    setting: tuple[str, str, str]
+    label: str
+    temperature: float
+    values: list[float]
+
+    @property
+    def end(self) -> float:
+        """Where it ends; +infinity where no unit is left alive."""
+        last = [math.inf if math.isnan(v) else v for v in self.values[-_END:]]
+        return float(np.median(last))
 
 
 def main() -> int:
@@ -63,167 +72,157 @@ def main() -> int:
     options = _parse()
     torch.set_num_threads(options.threads)
     cache = ArrayCache(Path(default_cache()))
-    encoder = make_encoder(options.encoder)
-    vocabulary = build_vocabulary(encoder, load_concepts(), "pca", cache)
-    rows = []
-    for data in options.data:
-        for seed in range(options.seeds):
-            for bad in (False, True):
-                run = train(data, seed, bad, options.steps, options.captures)
-                for detector in options.detectors:
-                    rows.append(examine(run, detector, encoder, vocabulary, cache))
-                    print(line(rows[-1]), flush=True)
-    report(rows)
+    encoders: list[Encoder] = [make_encoder("conse"), ClassSpaceEncoder()]
+    words = [build_vocabulary(encoder, load_concepts(), "pca", cache) for encoder in encoders]
+    curves: list[Curve] = []
+    for plan in _plans(options):
+        run = trained(plan, Path(options.keep))
+        print(f"{plan.label:<34} accuracy {run.accuracy:6.1%}", flush=True)
+        for encoder, vocabulary in zip(encoders, words, strict=True):
+            curves += _examined(run, encoder, vocabulary, cache, options.detectors)
+    rows = report(curves)
     if options.out:
-        _write(rows, Path(options.out))
+        Path(options.out).write_text(json.dumps({"rows": rows, "curves": [vars(c) for c in curves]}))
     return 0
 
 
-def train(data: str, seed: int, bad: bool, steps: int, captures: int) -> Run:
-    """One run of the demo's training, captured as the client would."""
-    pictures = load_demo_data(data)
-    torch.manual_seed(seed)
-    model = ResNet8(len(pictures.class_names), pictures.channels)
-    rate = train_resnet.BAD_LR if bad else train_resnet.HEALTHY_LR
-    optimiser = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
-    generator = torch.Generator().manual_seed(seed)
-    feed = train_resnet.batches(pictures, BATCH, generator)
-    chosen = [next(feed) for _ in range(PROBES // BATCH)]
-    probes = train_resnet.normalised(torch.cat([images for images, _ in chosen]), pictures)
-    run = Run(data, seed, bad, math.nan, [], _shown(torch.cat([images for images, _ in chosen])))
-    every = max(1, steps // captures)
-    for step in range(steps):
-        if step % every == 0:
-            run.captures.append(_captured(model, probes, step))
-        images, labels = next(feed)
-        inputs = train_resnet.augmented(train_resnet.normalised(images, pictures), generator)
-        train_resnet.train_step(model, optimiser, inputs, labels)
-    run.captures.append(_captured(model, probes, steps))
-    run.accuracy = train_resnet.accuracy_on_test(model, pictures)
-    return run
+def _plans(options: argparse.Namespace) -> Iterator[Plan]:
+    for seed in range(options.seeds):
+        for data in options.data:
+            for bad in (False, True):
+                yield Plan(data, seed, bad, options.steps, options.captures)
 
 
-def _captured(model: nn.Module, probes: torch.Tensor, step: int) -> Capture:
-    return Capture(len(str(step)), step, 0.0, "bench", capture(model, [LAYER], probes))
+def _examined(
+    run: Run, encoder: Encoder, vocabulary: Vocabulary, cache: ArrayCache, detectors: list[str]
+) -> Iterator[Curve]:
+    for probe_set in PROBE_SETS:
+        for name in detectors:
+            context, chosen = _prepared(run.plan.data, probe_set, name, encoder, vocabulary, cache)
+            activations = torch.from_numpy(run.activations[probe_set])
+            levels = {"rule": chosen} | {f"{t:g}": t for t in SWEEP[name]}
+            series = [_levels(step, context, vocabulary, list(levels.values())) for step in activations]
+            for column, (label, temperature) in enumerate(levels.items()):
+                values = [row[column] for row in series]
+                setting = (encoder.name, probe_set, name)
+                yield Curve(run.plan.label, run.plan.data, run.plan.bad, setting, label, temperature, values)
 
 
-def _shown(images: torch.Tensor) -> np.ndarray:
-    array = images.numpy()
-    return np.repeat(array, 3, axis=-1) if array.shape[-1] == 1 else array
+_CONTEXTS: dict[tuple[str, ...], tuple[ProbeContext, float]] = {}
 
 
-def examine(run: Run, detector: str, encoder: Encoder, vocabulary: Vocabulary, cache: ArrayCache) -> SimpleNamespace:
-    """d_anchor over a run, for the rule's T and the fixed ones; what the rules say under the rule's T."""
-    context = probe_context(run.images, "bench", encoder, vocabulary, make_detector(detector), cache)
-    units = run.captures[0].activations[LAYER].shape[1]
-    curves, scale, chosen, alerts = {}, math.nan, math.nan, []
-    for given in (None, *FIXED[detector]):
-        calibration = calibrate(context, vocabulary, units, given, cache)
-        series = _series(run, context, vocabulary, calibration)
-        curves["rule" if given is None else f"{given:g}"] = [summary.d_anchor for summary in series]
-        if given is None:
-            scale, chosen, alerts = calibration.scale.contrast, calibration.temperature, _alerts(series)
-    return SimpleNamespace(
-        data=run.data,
-        seed=run.seed,
-        bad=run.bad,
-        detector=detector,
-        accuracy=run.accuracy,
-        temperature=chosen,
-        scale=scale,
-        steps=[c.step for c in run.captures],
-        curves=curves,
-        alerts=alerts,
-    )
+def _prepared(
+    data: str, probe_set: str, detector: str, encoder: Encoder, vocabulary: Vocabulary, cache: ArrayCache
+) -> tuple[ProbeContext, float]:
+    """The probe set through encoder and detector, and the rule's T; all seeds of a data set share them."""
+    key = (data, probe_set, detector, encoder.name)
+    if key not in _CONTEXTS:
+        images = shown(data, probe_set)
+        context = probe_context(
+            images, picture_fingerprint(images), encoder, vocabulary, make_detector(detector), cache
+        )
+        units = 128  # the last stage of ResNet-8
+        fit = fit_temperature(context.similarity, context.image_text, vocabulary.text, vocabulary.anchor_text, units)
+        _CONTEXTS[key] = context, fit.temperature
+    return _CONTEXTS[key]
 
 
-def _series(run: Run, context: ProbeContext, vocabulary: Vocabulary, calibration) -> list:
-    analysis = Analysis(context, vocabulary, {LAYER: calibration}, 0.0)
-    return [analyse_layer(LAYER, torch.from_numpy(c.activations[LAYER]), analysis, None).summary for c in run.captures]
-
-
-def _alerts(series: list) -> list[str]:
-    events = replay((Sample(i, i, summary) for i, summary in enumerate(series)), RuleBook().settings())
-    changes = [(event.index, event.transition) for event in events if event.transition.told]
-    return [f"{c.loudness} {c.rule} @{index}" for index, c in changes if c.loudness != "info"]
-
-
-def line(row: SimpleNamespace) -> str:
-    """One run as one line."""
-    falls = "  ".join(f"T={name}: {_ends(curve)}" for name, curve in row.curves.items())
-    kind = "bad " if row.bad else "good"
-    return (
-        f"{row.data:<14} {kind} seed {row.seed} {row.detector:<9} accuracy {row.accuracy:5.1%}  rule's T "
-        f"{row.temperature:g}  {falls}  alerts: {', '.join(row.alerts) or 'none'}"
-    )
-
-
-def _ends(curve: list[float]) -> str:
-    finite = [v for v in curve if math.isfinite(v)]
-    return (
-        f"{curve[0]:.4f}→{curve[-1]:.4f}"
-        if math.isfinite(curve[-1])
-        else f"{curve[0]:.4f}→undefined ({finite[-1]:.4f})"
-    )
-
-
-def report(rows: list[SimpleNamespace]) -> None:
-    """In how many healthy runs d_anchor falls, and in how many pairs good ends below bad, by temperature."""
-    print(f"\n{'detector':<10} {'T':<6} healthy that fall   good ends below bad   mean fall   spread of seeds")
-    for detector in dict.fromkeys(row.detector for row in rows):
-        mine = [row for row in rows if row.detector == detector]
-        for name in mine[0].curves:
-            print(f"{detector:<10} {name:<6} {_verdict(mine, name)}")
-    good = [row for row in rows if not row.bad]
-    loud = sum(bool(row.alerts) for row in good)
-    heard = sum(bool(row.alerts) for row in rows if row.bad)
-    print(f"alerts: {loud} of {len(good)} healthy series, {heard} of {len(rows) - len(good)} bad ones")
-
-
-def _verdict(rows: list[SimpleNamespace], name: str) -> str:
-    good = {(r.data, r.seed): r.curves[name] for r in rows if not r.bad}
-    bad = {(r.data, r.seed): r.curves[name] for r in rows if r.bad}
-    falls = {key: curve[0] - curve[-1] for key, curve in good.items()}
-    below = sum(not good[key][-1] >= bad[key][-1] for key in good)
-    spreads = [
-        np.std([fall for key, fall in falls.items() if key[0] == data], ddof=1) for data in {key[0] for key in falls}
+def _levels(
+    activations: torch.Tensor, context: ProbeContext, vocabulary: Vocabulary, temperatures: list[float]
+) -> list[float]:
+    """d_anchor of one capture at each T."""
+    live = live_units(activations)
+    if not live.any():
+        return [math.nan] * len(temperatures)
+    similarity = context.similarity(activations[:, live])
+    return [
+        anchor_distance(neuron_embeddings(similarity, vocabulary.text, t), vocabulary.anchor_text) for t in temperatures
     ]
-    fallen = sum(fall > 0 for fall in falls.values())
+
+
+def report(curves: list[Curve]) -> list[dict]:
+    """One line per encoder, probe set, detector and T."""
+    rows = []
+    print(f"\n{'encoder':<12} {'probes':<6} {'detector':<10} {'T':<14} healthy that fall  mean fall  AUROC of the end")
+    for setting in dict.fromkeys(c.setting for c in curves):
+        mine = [c for c in curves if c.setting == setting]
+        widest = _varies_most(mine)
+        for label in dict.fromkeys(c.label for c in mine):
+            chosen = [c for c in mine if c.label == label]
+            row = _row(setting, label, chosen) | {"varies_most": label == widest}
+            rows.append(row)
+            print(_line(row))
+    for label in ("rule", "the paper's T"):
+        _total(curves, label)
+    return rows
+
+
+def _varies_most(curves: list[Curve]) -> str:
+    """The paper's choice (Fig. 10): the fixed T at which d_anchor of the healthy runs varies most over training."""
+    spreads: dict[str, list[float]] = {}
+    for curve in curves:
+        if not curve.bad and curve.label != "rule":
+            spreads.setdefault(curve.label, []).append(float(np.ptp(curve.values)))
+    return max(spreads, key=lambda label: float(np.mean(spreads[label])))
+
+
+def _row(setting: tuple[str, str, str], label: str, curves: list[Curve]) -> dict:
+    healthy = [c for c in curves if not c.bad]
+    falls = [c.values[0] - c.end for c in healthy]
+    return {
+        "encoder": setting[0],
+        "probes": setting[1],
+        "detector": setting[2],
+        "T": label,
+        "temperatures": sorted({c.temperature for c in curves}),
+        "healthy": len(healthy),
+        "fall": sum(fall > 0 for fall in falls),
+        "mean_fall": float(np.mean(falls)),
+        "auroc": auroc(curves),
+    }
+
+
+def auroc(curves: list[Curve]) -> float:
+    """Share of pairs (healthy, bad) of one data set in which the healthy run ends lower; a tie counts half."""
+    wins = [
+        1.0 if good.end < bad.end else 0.5 if good.end == bad.end else 0.0
+        for good in curves
+        for bad in curves
+        if bad.bad and not good.bad and good.data == bad.data
+    ]
+    return float(np.mean(wins))
+
+
+def _line(row: dict) -> str:
+    chosen = "–".join(f"{t:g}" for t in dict.fromkeys((row["temperatures"][0], row["temperatures"][-1])))
+    label = f"rule {chosen}" if row["T"] == "rule" else row["T"] + (" *" if row["varies_most"] else "")
     return (
-        f"{fallen:>2} of {len(falls):<14} {below:>2} of {len(good):<16} {np.mean(list(falls.values())):+.4f}     "
-        f"{np.mean(spreads):.4f}"
+        f"{row['encoder']:<12} {row['probes']:<6} {row['detector']:<10} {label:<14} "
+        f"{row['fall']:>3} of {row['healthy']:<11} {row['mean_fall']:+.4f}    {row['auroc']:.3f}"
     )
 
 
-def _write(rows: list[SimpleNamespace], out: Path) -> None:
-    from plotly.subplots import make_subplots
+def _total(curves: list[Curve], label: str) -> None:
+    def wanted(curve: Curve) -> bool:
+        return curve.label == ("rule" if label == "rule" else f"{PAPER[curve.setting[2]]:g}")
 
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "curves.json").write_text(json.dumps([vars(row) for row in rows]))
-    names = list(dict.fromkeys((row.data, row.detector) for row in rows))
-    temperatures = {detector: ("rule", *(f"{t:g}" for t in FIXED[detector])) for _, detector in names}
-    columns = max(len(t) for t in temperatures.values())
-    titles = [f"{data}, {detector}, T = {t}" for data, detector in names for t in temperatures[detector]]
-    figure = make_subplots(len(names), columns, subplot_titles=titles, vertical_spacing=0.06)
-    for row in rows:
-        place = names.index((row.data, row.detector)) + 1
-        for column, curve in enumerate(row.curves.values(), start=1):
-            color = "#d55e00" if row.bad else "#0072b2"
-            figure.add_scatter(x=row.steps, y=curve, line={"color": color}, showlegend=False, row=place, col=column)
-    figure.update_layout(height=260 * len(names), width=1300, title="d_anchor of layer4: healthy blue, bad orange")
-    figure.write_html(out / "curves.html", include_plotlyjs=True)
+    mine = [c for c in curves if wanted(c)]
+    healthy = [c for c in mine if not c.bad]
+    fallen = sum(c.values[0] > c.end for c in healthy)
+    worth = [auroc([c for c in mine if c.setting == s]) for s in dict.fromkeys(c.setting for c in mine)]
+    print(f"{label}: falls in {fallen} of {len(healthy)} healthy series; AUROC {min(worth):.3f} to {max(worth):.3f}")
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["fashion-mnist", "generated"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--captures", type=int, default=60)
-    parser.add_argument("--detectors", nargs="+", default=["cos_cubed", "soft_wpmi"])
-    parser.add_argument("--encoder", default="conse")
+    parser.add_argument("--data", nargs="+", default=["generated", "fashion-mnist", "materials"])
+    parser.add_argument("--seeds", type=int, default=4, help="per data set, healthy and bad each")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--captures", type=int, default=9, help="per run, first and last step included")
+    parser.add_argument("--detectors", nargs="+", default=list(SWEEP), choices=list(SWEEP))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", help="folder for curves.json and curves.html")
+    parser.add_argument("--keep", default=str(Path(tempfile.gettempdir()) / "temperature-runs"), metavar="FOLDER")
+    parser.add_argument("--out", help="file for the table and every curve, as JSON")
     return parser.parse_args()
 
 

@@ -9,6 +9,7 @@ from dash import html
 from harness import alert, series, summary
 from store_factory import Factory
 
+from cm_server.notices import Acknowledgement, Silence
 from cm_server.report import RunInfo, Scalars, Trail
 from dashboard import images, status
 from dashboard.components import alerts, empty, neuron, shell
@@ -83,6 +84,21 @@ def test_alerts_show_severity_layer_rule_step_and_words_open_ones_first():
     assert "/run/r1/map?layer=layer1&step=120" in json.dumps(
         [part.to_plotly_json() for part in rendered], default=lambda c: c.to_plotly_json()
     )
+
+
+def test_what_people_did_about_an_alert_is_said_in_words_while_it_counts():
+    open_one, over = alert(120), replace(alert(900), id=2, state="resolved")
+    acks = {1: Acknowledgement(1, 0.0, "Ada", "<b>known</b>: warm-up"), 2: Acknowledgement(2, 0.0, "", "")}
+    silences = [Silence("s", {"rule": "Concept*"}, 0.0, 100.0, "Ada", "moving house")]
+    marks = alerts.marks_of([open_one, over, replace(alert(5), id=3, rule="NoData")], acks, silences, 50.0)
+    assert set(marks) == {1, 2}
+    assert marks[1].startswith("acknowledged by Ada, not repeated: <b>known</b>: warm-up · silenced until ")
+    assert marks[1].endswith(", not sent: moving house")
+    assert marks[2] == "acknowledged by somebody, not repeated", "what is over is not silenced"
+    assert "silenced" not in alerts.marks_of([open_one], acks, silences, 100.0)[1]
+    rendered = alerts.alerts_list([open_one, over], HERE, marks)
+    assert marks[1] in text(rendered)
+    assert all_of(html.P, html.Div(rendered))[1].children == marks[1], "text, not markup"
 
 
 def test_many_alerts_are_cut_and_counted():

@@ -61,7 +61,7 @@ def test_planted_maps_are_found(name: str, world) -> None:
     assert found == list(LABELS)
     summary = report.summary
     assert summary.live == UNITS - 1
-    assert summary.tau_null >= 0.04
+    assert summary.tau_null == pytest.approx(0.04) or summary.tau_null > 0.04
     assert (report.arrays.margin[: len(LABELS)] > 0).all()
     assert report.arrays.margin[-1] < 0, "the unit that fires at random"
     assert math.isfinite(summary.d_anchor)

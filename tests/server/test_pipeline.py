@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from cm_server import readings
 from cm_server.cache import ArrayCache
 from cm_server.calibration import calibrate, probe_context
 from cm_server.concepts import load_concepts
@@ -105,7 +106,7 @@ def test_units_that_do_not_change_do_not_move(analysis: Analysis, images) -> Non
 
 
 def test_where_a_unit_stands_does_not_depend_on_the_others(analysis: Analysis, images) -> None:
-    if analysis.context.similarity.__qualname__.startswith("SoftWpmi"):
+    if analysis.context.compares_units:
         pytest.skip("soft_wpmi compares units with each other by definition")
     activations = _activations(images[1], noise=0.2)
     whole = _analyse(analysis, activations).layers["layer"].arrays
@@ -141,3 +142,40 @@ def test_embedding_and_calibration_are_done_once(analysis: Analysis, images, tmp
     fixed = calibrate(context, vocabulary, 8, 0.03, cache)
     assert fixed.temperature == 0.03
     assert torch.isfinite(torch.tensor([fixed.scale.ideal, fixed.scale.chance])).all()
+
+
+def test_each_unit_has_its_own_threshold_and_the_counts_agree_with_it(analysis: Analysis, images) -> None:
+    report = _analyse(analysis, _activations(images[1], noise=0.2)).layers["layer"]
+    arrays = report.arrays
+    assert arrays.tau is not None
+    assert np.isfinite(arrays.tau[arrays.live]).all()
+    assert np.isnan(arrays.tau[~arrays.live]).all()
+    assert report.summary.interpretable == report.interpretable.sum()
+    np.testing.assert_array_equal(report.interpretable[arrays.live], (arrays.margin > 0)[arrays.live])
+    strict = _analyse(replace(analysis, tau=9.0), _activations(images[1], noise=0.2)).layers["layer"]
+    assert strict.summary.interpretable == 0
+    assert strict.summary.tau == 9.0
+    assert strict.summary.tau_null == report.summary.tau_null
+    np.testing.assert_array_equal(strict.arrays.margin, arrays.margin)
+
+
+def test_units_read_in_blocks_are_the_same(analysis: Analysis, images, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _analyse(analysis, _activations(images[1], noise=0.2)).layers["layer"]
+    monkeypatch.setattr(readings, "_BLOCK", 1)
+    monkeypatch.setattr(readings, "_WHOLE", 1)
+    blocks = _analyse(analysis, _activations(images[1], noise=0.2)).layers["layer"]
+    assert blocks.summary.d_anchor == pytest.approx(whole.summary.d_anchor, abs=1e-6)
+    for name, values in whole.arrays.named().items():
+        if name == "concepts":  # of a unit's lesser concepts some are equal but for rounding
+            np.testing.assert_array_equal(blocks.arrays.concepts[:, 0], values[:, 0])
+        else:  # L of soft_wpmi is a sum of hundreds: 5e-4 is its rounding in single precision
+            np.testing.assert_allclose(getattr(blocks.arrays, name), values, atol=5e-4, err_msg=name)
+
+
+def test_stability_is_measured_where_it_is_asked_for(analysis: Analysis, images) -> None:
+    activations = _activations(images[1], noise=0.2)
+    assert _analyse(analysis, activations).layers["layer"].arrays.stability is None
+    found = _analyse(replace(analysis, bootstrap=3), activations).layers["layer"].arrays
+    assert found.stability is not None
+    assert (found.stability[: len(PLANTED_WORDS)] == 1).all()
+    assert np.isnan(found.stability[~found.live]).all()

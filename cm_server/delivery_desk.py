@@ -1,0 +1,67 @@
+"""Delivery inside the server: the dispatcher, and the inbox through which people acknowledge and silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cm_server.control import Inbox
+from cm_server.notifiers import operations
+from cm_server.notifiers.base import Notifier
+from cm_server.notifiers.dispatch import Dispatcher
+from cm_server.notifiers.settings import NotifySettings
+from cm_server.stores.delivery_writer import DeliveryWriter
+from cm_server.stores.reader import StoreReader
+from cm_server.stores.writer import StoreWriter
+
+LIVE_STATES = ("waiting", "running")
+
+
+class DeliveryDesk:
+    """What the server's loop has to call.
+
+    Args:
+        writer, reader: the store.
+        settings: channels, routes, times.
+        wake: makes the loop call `tick` soon; called from other threads.
+        on_change: called with each run whose alerts are now acknowledged or silenced.
+    """
+
+    def __init__(
+        self,
+        writer: StoreWriter,
+        reader: StoreReader,
+        settings: NotifySettings,
+        wake: Callable[[], None],
+        on_change: Callable[[str], None],
+    ) -> None:
+        self._reader, self._on_change = reader, on_change
+        self._tables = DeliveryWriter(writer.transaction)
+        self._dispatcher = Dispatcher(self._tables, settings, self._lives, wake)
+        self._inbox = Inbox(writer.directory, self._carry_out)
+
+    @property
+    def notifier(self) -> Notifier:
+        """Takes every transition of every alert."""
+        return self._dispatcher
+
+    def tick(self) -> None:
+        """Takes commands, outcomes and what is due; never waits."""
+        self._inbox.serve()
+        self._dispatcher.tick()
+
+    def close(self) -> None:
+        """Tells what has not been told yet, waiting a little."""
+        self._dispatcher.close()
+
+    def _lives(self, run: str) -> bool:
+        info = self._reader.run(run)
+        return info is not None and info.state in LIVE_STATES
+
+    def _carry_out(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        now = self._dispatcher.now()
+        answer = operations.apply(self._tables, command, now)
+        self._dispatcher.refresh()
+        for run in {alert.run for alert in self._tables.current_alerts(now)}:
+            self._on_change(run)
+        return answer

@@ -1,0 +1,128 @@
+"""What is read off each live unit of a layer, block by block: no second matrix of all units by all words is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from cm_server.calibration import LayerCalibration, ProbeContext
+from cm_server.core import embedding, ranking
+from cm_server.detectors.base import Examination
+from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES
+from cm_server.vocabulary import Vocabulary
+
+_BLOCK = 2**21
+"""Similarities that are worked on at once: 8 MB, and a few times that for what is made of them."""
+_WHOLE = 2**26
+"""Similarities that a detector which compares units may hold at once (256 MB) before it is asked for blocks."""
+
+
+@dataclass(frozen=True)
+class UnitReadings:
+    """One row per live unit.
+
+    Attributes:
+        concepts, similarities: ``[M, TOP_CONCEPTS]``, best first.
+        embeddings: u ``[M, D]``.
+        positions: ``[M, 2]`` on the map.
+        words: ``[M]`` effective number of words.
+        samples, activations: ``[M, TOP_SAMPLES]``, highest-activating images.
+        null: ``[M]`` the 95th percentile of the best similarity of a unit with these values on shuffled images.
+        tau: ``[M]`` the threshold in force, max(the user's, ``null``).
+        margin: ``[M]`` best similarity minus ``null``.
+    """
+
+    concepts: Tensor
+    similarities: Tensor
+    embeddings: Tensor
+    positions: Tensor
+    words: Tensor
+    samples: Tensor
+    activations: Tensor
+    null: Tensor
+    tau: Tensor
+    margin: Tensor
+
+    def named(self) -> dict[str, Tensor]:
+        """What is stored per unit, by the name it has in `LayerArrays`."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("words", "null")}
+
+
+def read_layer(
+    activations: Tensor, context: ProbeContext, vocabulary: Vocabulary, calibration: LayerCalibration, tau: float
+) -> UnitReadings:
+    """Reads a layer.
+
+    Args:
+        activations: ``[N, M]``, live units.
+        context: the probe set.
+        vocabulary: the words.
+        calibration: of this layer's width.
+        tau: the user's lowest similarity for *interpretable*.
+    """
+    parts = [
+        _read(columns, similarity, vocabulary, calibration, tau, context.null_of(columns, activations.shape[1]))
+        for columns, similarity in _blocks(activations, context)
+    ]
+    names = [f.name for f in fields(UnitReadings)]
+    return UnitReadings(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+def read_examined(
+    activations: Tensor, examined: Examination, vocabulary: Vocabulary, calibration: LayerCalibration, tau: float
+) -> UnitReadings:
+    """Reads a layer that a detector with labels of its own has examined.
+
+    Args:
+        activations: ``[N, M]``, live units, pooled.
+        examined: what it found in them.
+        vocabulary: the words.
+        calibration: of this layer's width.
+        tau: the user's lowest similarity for *interpretable*.
+    """
+    null = activations.new_full((activations.shape[1],), examined.null)
+    found = _read(activations, examined.similarity, vocabulary, calibration, tau, null)
+    return found if examined.embeddings is None else replace(found, embeddings=examined.embeddings)
+
+
+def _blocks(activations: Tensor, context: ProbeContext) -> Iterator[tuple[Tensor, Tensor]]:
+    """Columns of some units and their similarities ``[m, K]``."""
+    columns = activations.split(max(1, _BLOCK // context.image_text.shape[1]), dim=1)
+    if not context.compares_units:
+        yield from ((block, context.similarity(block)) for block in columns)
+        return
+    in_blocks = getattr(context.similarity, "in_blocks", None)
+    if in_blocks is not None and activations.shape[1] * context.image_text.shape[1] > _WHOLE:
+        yield from zip(columns, in_blocks(activations, columns[0].shape[1]), strict=True)
+        return
+    whole = context.similarity(activations)
+    yield from zip(columns, whole.split([block.shape[1] for block in columns]), strict=True)
+
+
+def _read(
+    activations: Tensor,
+    similarity: Tensor,
+    vocabulary: Vocabulary,
+    calibration: LayerCalibration,
+    tau: float,
+    null: Tensor,
+) -> UnitReadings:
+    weights = embedding.concept_weights(similarity, calibration.temperature)
+    concepts, similarities = ranking.top_concepts(similarity, TOP_CONCEPTS)
+    samples, strengths = ranking.top_samples(activations, TOP_SAMPLES)
+    null = null.to(similarity.dtype)
+    return UnitReadings(
+        concepts=concepts,
+        similarities=similarities,
+        embeddings=weights @ vocabulary.text.to(weights),
+        positions=vocabulary.place(similarity, calibration.map_temperature),
+        words=embedding.effective_words(weights),
+        samples=samples,
+        activations=strengths,
+        null=null,
+        tau=null.nan_to_num(nan=tau).clamp_min(tau),
+        margin=similarities[:, 0] - null,
+    )

@@ -1,0 +1,51 @@
+"""Peak memory of one large layer's analysis, measured in a process of its own.
+
+python tests/bench/engine_memory.py cos_cubed 16384 20000 1024 /tmp/cache
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+
+def measure(detector: str, units: int, words: int, probes: int, cache: str) -> dict[str, float]:
+    """Runs this file; peak and base in MB (before anything of size was allocated), seconds of the analysis."""
+    command = [sys.executable, __file__, detector, str(units), str(words), str(probes), cache]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> int:
+    """Analyses one random layer and prints the peak as JSON."""
+    detector, *sizes, cache = sys.argv[1:]
+    units, words, probes = (int(v) for v in sizes)
+    sys.path.insert(0, str(Path(__file__).parent))
+    import torch
+    from engine_snapshot import prepared
+
+    from cm_server.concepts import ConceptSet
+    from cm_server.pipeline import analyse_layer
+
+    base = _peak_mb()
+    names = [f"word {number}" for number in range(words)]
+    concepts = ConceptSet(words=tuple(names), categories=tuple([None] * words), name="bench")
+    analysis = prepared(detector, {"layer": units}, probes, concepts, cache)
+    activations = torch.randn(probes, units, generator=torch.Generator().manual_seed(0)).relu_()
+    started = time.perf_counter()
+    report = analyse_layer("layer", activations, analysis, None)
+    seconds = time.perf_counter() - started
+    print(json.dumps({"peak_mb": _peak_mb(), "base_mb": base, "seconds": seconds, "live": report.summary.live}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
