@@ -37,9 +37,10 @@ def _nearest(anchors: Tensor, embeddings: Tensor, half: Tensor) -> Tensor:
 
     |a - u|² = |a|² - 2 (a·u - |u|²/2). Where that difference of large numbers is small, all units are looked at again.
     """
-    found = embeddings[(torch.addmm(half, anchors, embeddings.T, beta=-1)).argmax(dim=1)]
-    distance = (anchors - found).norm(dim=1)
-    doubtful = distance.square() < _CANCELLED * (anchors.square().sum(dim=1) + found.square().sum(dim=1))
+    best = torch.addmm(half, anchors, embeddings.T, beta=-1).max(dim=1).indices
+    distance = torch.linalg.vector_norm(embeddings[best].sub_(anchors), dim=1)
+    lengths = torch.linalg.vector_norm(anchors, dim=1).square_().add_(half[best], alpha=2)
+    doubtful = distance.square() < _CANCELLED * lengths
     rows = max(1, _BLOCK // len(embeddings) // max(1, embeddings.shape[1]))
     for block in doubtful.nonzero()[:, 0].split(rows):
         distance[block] = _exact_distances(anchors[block], embeddings).amin(dim=1)
