@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from harness import EXPECTED, assert_right, batch, both_ways, loop, sgd
+from compat_harness import EXPECTED, assert_right, batch, both_ways, loop, sgd
 from models import Small
 from torch import Tensor, nn
 from wire_server import WireServer

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from harness import EXPECTED, assert_right, batch, both_ways, loop, sgd
+from compat_harness import EXPECTED, assert_right, batch, both_ways, loop, sgd
 from models import Small
 from torch import nn
 from torch._dynamo.utils import counters

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness import batch, both_ways, loop
+from compat_harness import batch, both_ways, loop
 from models import Small
 from torch import nn
 from wire_server import WireServer

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness import EXPECTED, assert_same
+from compat_harness import EXPECTED, assert_same
 from wire_server import WireServer
 
 from cm_client.protocol import messages as m

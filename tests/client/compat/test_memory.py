@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import both_ways, loop
+from compat_harness import both_ways, loop
 from models import Small
 from torch import Tensor, nn
 from wire_server import WireServer

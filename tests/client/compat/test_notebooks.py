@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import loop
+from compat_harness import loop
 from models import Small
 from wire_server import WireServer
 

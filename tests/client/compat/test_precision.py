@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness import EXPECTED, STEPS, assert_right, batch, both_ways, loop, sgd
+from compat_harness import EXPECTED, STEPS, assert_right, batch, both_ways, loop, sgd
 from models import Small
 from torch import Tensor, nn
 from wire_server import WireServer

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from harness import batch, both_ways, loop, sgd
+from compat_harness import batch, both_ways, loop, sgd
 from models import Small
 from torch import nn
 from torch.utils.data import DataLoader

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torchvision
-from harness import EXPECTED, assert_right, both_ways, loop
+from compat_harness import EXPECTED, assert_right, both_ways, loop
 from torch import Tensor, nn
 from wire_server import WireServer
 
