@@ -18,12 +18,13 @@ _PRECISION = 4
 class _Resting(RuleSettings):
     drop: float = setting(0.010, "resting: surely falls by less than this per 20 snapshots, as a share of d0", 0, 1)
     drop_of_scale: float = setting(0.020, "the same as a share of chance - ideal, where that is known", 0, 1)
-    creep: float = setting(0.002, "not resting: probably falls by this or more, as a share of d0", 0, 1)
-    creep_of_scale: float = setting(0.006, "the same as a share of chance - ideal", 0, 1)
+    creep: float = setting(0.0015, "not resting: probably falls by this or more, as a share of d0", 0, 1)
+    creep_of_scale: float = setting(0.005, "the same as a share of chance - ideal", 0, 1)
     progress: float = setting(0.05, "what counts as won since step 0, as a share of d0", 0, 1)
     progress_of_scale: float = setting(0.04, "the same as a share of chance - ideal", 0, 1)
     sigmas: float = setting(1.64, "standard errors that make 'surely'", 0, 20)
-    turn: float = setting(2.0, "standard errors below the values before that make the last 5 a fall that begins", 0, 20)
+    creep_sigmas: float = setting(0.7, "standard errors that make 'probably'", 0, 20)
+    turn: float = setting(1.0, "standard errors below the values before that make the last 5 a fall that begins", 0, 20)
 
     def _resting(self, view: View) -> Slope | None:
         """The slope, if the series rests; a rest that fires already ends only when the fall is beyond doubt."""
@@ -31,7 +32,7 @@ class _Resting(RuleSettings):
         slope = view.d_anchor.slope(much / _PRECISION)
         if self.name in view.open:
             return None if slope.drop - self.sigmas * slope.error > 0 and slope.drop > much else slope
-        falls = slope.drop - slope.error > amount(view, self.creep, self.creep_of_scale)
+        falls = slope.drop - self.creep_sigmas * slope.error > amount(view, self.creep, self.creep_of_scale)
         begins = view.d_anchor.trend().turning >= self.turn
         return slope if slope.drop + self.sigmas * slope.error < much and not falls and not begins else None
 

@@ -1,7 +1,7 @@
 """How well the alert rules do against patience counters, Page-Hinkley and ADWIN, on labelled and on real series.
 
 Simulated series come from `alert_series` (thresholds were chosen on ``tuned``; ``held-out`` has other shapes, noise and
-ranges, and was looked at once), real ones from ``tests/data/alerts``. Every method sees the same values in the same
+ranges), real ones from ``tests/data/alerts``. Every method sees the same values in the same
 order. False warnings are healthy runs with any; recall counts stalls and rises with 120 snapshots or more after their
 onset; delays are in snapshots, for stalls, and for rises of 0.03 or more.
 
