@@ -288,7 +288,7 @@ def measure_hand_over(calls: int = 500) -> dict[str, Any]:
     """Part 4: microseconds by state of the server."""
     found = {}
     for state in ("up", "down", "stopped"):
-        with tempfile.TemporaryDirectory() as folder, _server(state) as address:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, _server(state) as address:
             os.environ["XDG_STATE_HOME"] = folder  # each state its own spool
             model = _Root()
             monitor = cm_client.watch(model, server=address, layers=["part"])
@@ -359,7 +359,7 @@ def main() -> int:
     parts["step"] = lambda: compare_steps(options, os.environ["XDG_STATE_HOME"])
     result = {}
     for name, part in parts.items():
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             # Spools and probe sets; anew for each part, since a spool that is full is something else.
             os.environ |= {f"XDG_{kind}_HOME": folder for kind in ("DATA", "CACHE", "STATE")}
             result[name] = part()
