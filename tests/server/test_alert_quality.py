@@ -48,18 +48,19 @@ def test_healthy_simulated_runs_are_left_in_peace(simulator: ModuleType) -> None
 
 
 def test_sick_simulated_runs_are_found_soon_and_told_about_once(simulator: ModuleType) -> None:
-    missed, notices = [], []
+    missed, notices, long = [], [], 0
     delays: dict[str, list[int]] = {"stall": [], "rise": []}
-    for series in simulator.draw(simulator.TUNED, "sick", 80, seed=7):
+    for series in simulator.draw(simulator.TUNED, "sick", 160, seed=7):
         told = [(KINDS[rule], at) for rule, at in _simulated(series) if at >= series.onset]
         hits = [at for kind, at in told if kind == series.incident]
-        if not hits and len(series.values) - series.onset >= 120:
-            missed.append(series.family)
+        if len(series.values) - series.onset >= 120:
+            long += 1
+            missed += [] if hits else [series.family]
         if hits:
             notices.append(len(told))
             if series.incident == "stall" or series.amount >= 0.03:
                 delays[series.incident].append(hits[0] - series.onset)
-    assert missed == []
+    assert len(missed) <= 0.02 * long, missed
     assert np.median(delays["stall"]) <= 30
     assert np.median(delays["rise"]) <= 8
     assert np.mean(notices) <= 1.5
