@@ -28,9 +28,11 @@ SCRIPT = """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, 2), torch.nn.ReLU(), torch.nn.Conv2d(4, 4, 3, 2))
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
     monitor = cm_client.watch(model, server=sys.argv[1], run="script", probe_size=32, every=2, config={"lr": 0.1})
     for _ in range(6):
         model(torch.randn(16, 3, 16, 16)).sum().backward()
+        optimiser.step()
         monitor.log(loss=1.0)
     def kept():
         stats = monitor.stats()
