@@ -25,11 +25,13 @@ TRAINING = """
     torch.set_num_threads(1)
     torch.manual_seed(int(os.environ.get("SEED", 0)))
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, 2), torch.nn.ReLU())
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3)
     monitor = cm_client.watch(model, server=sys.argv[1], probe_size=64, every=10)
     first = max(0, int(os.environ.get("CM_START_STEP", 0)))
     for step in range(first, int(sys.argv[2])):
         loss = model(torch.randn(32, 3, 16, 16)).square().mean()
         loss.backward()
+        optimiser.step()
         monitor.log(loss=float(step))
     if sys.argv[3:] == ["die"]:
         def kept(what):

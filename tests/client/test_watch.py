@@ -286,6 +286,7 @@ def test_a_model_that_is_gone_ends_its_run(server: WireServer) -> None:
 
     model = Small()
     cm_client.watch(model, server=server.address)
+    assert server.wait_for(lambda: server.of(m.Hello))  # before that, a run this short is worth no wait
     del model
     gc.collect()
     assert server.wait_for(lambda: server.of(m.Finish))
