@@ -54,8 +54,13 @@ def motion(slope: Slope) -> str:
     )
 
 
+def start(trend: Trend) -> str:
+    """Where a series began, in words: one odd first value is no start, so it is not what step 0 alone shows."""
+    return f"{trend.start:.4f} (median of its first three values)"
+
+
 def won(view: View, trend: Trend) -> str:
-    """What was won since step 0, in words."""
+    """What was won since then, in words."""
     gain = max(0.0, trend.start - trend.best)
     if math.isfinite(view.scale):
         return f"{gain / view.scale:.0%} of the {view.scale:.3f} between chance and one word per unit"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cm_server.core.alerting import Finding, Severity
 from cm_server.core.trend import Trend
 from cm_server.core.watching import View
-from cm_server.rules.base import RuleSettings, amount, dying, motion, numbers, setting
+from cm_server.rules.base import RuleSettings, amount, dying, motion, numbers, setting, start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class ConceptJump(_Standing):
         if self.name in view.open and not self._kept(view, trend, floor):
             return False
         message = (
-            f"{view.last.layer}: d_anchor jumped. It began at {trend.start:.4f}, was {trend.best:.4f} at best (step "
+            f"{view.last.layer}: d_anchor jumped. It began at {start(trend)}, was {trend.best:.4f} at best (step "
             f"{trend.best_step:,}) and {trend.before:.4f} before the jump; it is {trend.level:.4f} now, "
             f"{_in_noise(trend)} above the best. The units lost concepts within a few snapshots: that is most often a "
             "learning rate too high (a warm restart, a schedule's step), a bad batch, or a checkpoint loaded only in "
@@ -96,7 +96,7 @@ class ConceptRise(_Standing):
             return False
         slope = view.d_anchor.slope(floor / 4)
         message = (
-            f"{view.last.layer}: d_anchor rises. It began at {trend.start:.4f}, was {trend.best:.4f} at best (step "
+            f"{view.last.layer}: d_anchor rises. It began at {start(trend)}, was {trend.best:.4f} at best (step "
             f"{trend.best_step:,}) and is {trend.level:.4f} now{_given_back(trend)}; {motion(slope)}. The concepts we "
             "care about are losing their units. That usually means a learning rate too high, overfitting without "
             "augmentation, or a change in the data: compare the units that moved with those of the best step."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cm_server.core.alerting import Finding
 from cm_server.core.trend import Slope
 from cm_server.core.watching import View
-from cm_server.rules.base import RuleSettings, amount, dying, motion, numbers, setting, won
+from cm_server.rules.base import RuleSettings, amount, dying, motion, numbers, setting, start, won
 
 _GIVEN_BACK = {"ConceptJump", "ConceptRise"}
 _PRECISION = 4
@@ -64,7 +64,7 @@ class ConceptStall(_Resting):
         planned = view.about.planned_steps
         late = planned is not None and view.step >= self.error_after * planned
         message = (
-            f"{view.last.layer}: d_anchor is not falling. It began at {trend.start:.4f}, is {trend.level:.4f} now and "
+            f"{view.last.layer}: d_anchor is not falling. It began at {start(trend)}, is {trend.level:.4f} now and "
             f"has won {won(view, trend)}; {motion(slope)}. The layer's units are not becoming more diverse. That "
             "usually means a learning rate far too low or too high, frozen layers, or labels that carry no signal: "
             "look at the loss, then at what the units answer to here."
@@ -88,7 +88,7 @@ class ConceptPlateau(_Resting):
             return False
         trend = view.d_anchor.trend()
         message = (
-            f"{view.last.layer}: d_anchor has come to rest at {trend.level:.4f}, from {trend.start:.4f}; it has won "
+            f"{view.last.layer}: d_anchor has come to rest at {trend.level:.4f}, from {start(trend)}; it has won "
             f"{won(view, trend)}. {motion(slope).capitalize()}. Converged, as healthy runs do; training further will "
             "hardly add concepts to this layer."
         )
