@@ -88,6 +88,19 @@ class Option:
         return self.kind(value)
 
 
+DASHBOARD_DOOR = (
+    Option(
+        "token_file",
+        str,
+        "",
+        "file with the token that the dashboard asks for, made if there is none; else one is made at every start, where "
+        "others than this machine's users can reach it",
+        metavar="FILE",
+    ),
+    Option("public_url", str, "", "address under which people open the dashboard, behind a proxy", metavar="URL"),
+)
+"""Who may see the dashboard: options of every command that starts one."""
+
 _KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cm_server import logs
 from cm_server.config import (
     DEFAULT_EVENTS,
     DEFAULT_INGEST,
@@ -25,7 +26,6 @@ from cm_server.config import (
     resolve,
 )
 from cm_server.notifiers.log import ALERT_LOGGER
-from cm_server.notifiers.redaction import guard
 from cm_server.rules import RuleBook
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ OPTIONS = (
     Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
     *ANALYSIS,
     RULES,
-    Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
+    *logs.OPTIONS,
     DELIVER,
     ALLOW_COMMANDS,
 )
@@ -90,10 +90,10 @@ def run(arguments: Sequence[str]) -> int:
     book = rule_book(flags, values)
     notify = notify_settings(flags, values)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
-    logging.basicConfig(
-        level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    _set_up_alert_output(notify)
+    logs.set_up(values, notify.redact)
+    if notify.terminal:  # where alerts are shown in frames, not each of them once more as a line
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(lambda record: record.name != ALERT_LOGGER)
     serve(values, book, notify)
     return 0
 
@@ -121,15 +121,6 @@ def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> Not
     file, content = read_file(flags) if values["deliver"] else ("", {})
     settings = load(file, content, allow_commands=values["allow_commands"])
     return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings
-
-
-def _set_up_alert_output(notify: NotifySettings) -> None:
-    """No secret in a log line; and where alerts are shown in frames, not each of them once more as a line."""
-    handlers = logging.getLogger().handlers
-    guard(handlers, notify.redact)
-    if notify.terminal:
-        for handler in handlers:
-            handler.addFilter(lambda record: record.name != ALERT_LOGGER)
 
 
 def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> None:

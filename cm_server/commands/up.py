@@ -7,17 +7,19 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cm_server.commands.alert_tail import AlertTail
 from cm_server.commands.processes import Child, start_dashboard, start_server
 from cm_server.commands.server import OPTIONS as SERVER_OPTIONS
 from cm_server.commands.server import notify_settings
-from cm_server.config import DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
+from cm_server.config import DASHBOARD_DOOR, DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
 
 OPTIONS = (
     *SERVER_OPTIONS,
     Option("host", str, "127.0.0.1", "address the dashboard listens on"),
     Option("port", int, DEFAULT_DASHBOARD_PORT, "the dashboard's port; 0 takes a free one", minimum=0),
+    *DASHBOARD_DOOR,
 )
 _DESCRIPTION = "Starts server and dashboard together and keeps them up until Ctrl-C."
 
@@ -37,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     server, addresses = start_server(store, logs, given)
     try:
-        dashboard, url = start_dashboard(store, logs, {"host": values["host"], "port": values["port"]})
+        dashboard, url = start_dashboard(store, logs, _of_dashboard(values))
         try:
             print(f"dashboard  {url}\nserver     {addresses['ingest']}   (CM_SERVER for training scripts)\n"
                   f"store      {store}\nlogs       {logs}\nCtrl-C stops both.", flush=True)  # fmt: skip
@@ -48,6 +50,11 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     finally:
         server.stop()
+
+
+def _of_dashboard(values: dict[str, Any]) -> dict[str, Any]:
+    names = ("host", "port", "log_level", "log_format", *(option.name for option in DASHBOARD_DOOR))
+    return {name: values[name] for name in names if values[name] != ""}
 
 
 def _is_said(option: Option, value: object) -> bool:
