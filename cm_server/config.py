@@ -93,8 +93,8 @@ DASHBOARD_DOOR = (
         "token_file",
         str,
         "",
-        "file with the token that the dashboard asks for, made if there is none; else one is made at every start, where "
-        "others than this machine's users can reach it",
+        "file with the token that the dashboard asks for, made if there is none; without it one is made at each start, "
+        "where others than this machine's users can reach it",
         metavar="FILE",
     ),
     Option("public_url", str, "", "address under which people open the dashboard, behind a proxy", metavar="URL"),

@@ -7,6 +7,7 @@
         cursor: 0,
         heard: 0, // performance.now() of the last word from the dashboard; 0: none yet
         started: performance.now(),
+        locked: false,
         silence: null, // seconds since the dashboard heard the server; null: never
         socket: null,
         socketHeard: 0,
@@ -91,7 +92,10 @@
     cm.poll = () => {
         if (performance.now() - cm.socketHeard < 3000) return;
         fetch(`/pulse?feed_id=${cm.feed}&cursor=${cm.cursor}`)
-            .then((answer) => (answer.ok ? answer.json() : Promise.reject()))
+            .then((answer) => {
+                cm.locked = answer.status === 401; // restarted with another token, or the cookie is too old
+                return answer.ok ? answer.json() : Promise.reject();
+            })
             .then(cm.pulse)
             .catch(() => {}); // the chip says that nobody answers
     };
