@@ -25,6 +25,7 @@ class DeliveryDesk:
         settings: channels, routes, times.
         wake: makes the loop call `tick` soon; called from other threads.
         on_change: called with each run whose alerts are now acknowledged or silenced.
+        on_outcome: called with channel and outcome of every attempt to tell somebody.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class DeliveryDesk:
         settings: NotifySettings,
         wake: Callable[[], None],
         on_change: Callable[[str], None],
+        on_outcome: Callable[[str, str], None] = lambda channel, outcome: None,
     ) -> None:
         self._reader, self._on_change = reader, on_change
         self._tables = DeliveryWriter(writer.transaction)
-        self._dispatcher = Dispatcher(self._tables, settings, self._lives, wake)
+        self._dispatcher = Dispatcher(self._tables, settings, self._lives, wake, on_outcome=on_outcome)
         self._inbox = Inbox(writer.directory, self._carry_out)
 
     @property

@@ -33,6 +33,7 @@ class FigureIntake:
         """Rows of logged quantities."""
         rows = list(_scalar_rows(batch.rows))
         self._counter.writer.add_scalars(session.run, session.epoch, rows)
+        self._counter.metrics.scalar_rows.inc(len(rows))
         if rows:
             session.step = max(session.step, rows[-1][1])
             self._counter.reply(session, ScalarAck(max(row[0] for row in rows)))
@@ -49,10 +50,12 @@ class FigureIntake:
     def _gap(self, session: Session, step: int, reason: str, number: int | None) -> None:
         writer = self._counter.writer
         if number is None:
+            self._counter.metrics.captures.labels("dropped").inc()
             writer.add_gap(session.run, max(step, 0), reason, session.epoch)
             return
         session.drop_capture(number)
         if not writer.has_capture(session.run, session.epoch, number):
+            self._counter.metrics.captures.labels("dropped").inc()
             writer.add_gap(session.run, max(step, 0), reason, session.epoch, number)
         self._counter.reply(session, CaptureAck(number, "dropped"))
 

@@ -42,6 +42,7 @@ from cm_server.detectors import AnyDetector, LabelledDetector
 from cm_server.enquiries import vocabulary_answer
 from cm_server.events import EventPublisher
 from cm_server.figure_intake import FigureIntake, flat
+from cm_server.metrics import Metrics
 from cm_server.probe_intake import ProbeIntake
 from cm_server.requests import RequestDesk
 from cm_server.sessions import CREDIT, KINDS, MOST_SESSIONS, SILENT_SECONDS, Session
@@ -67,6 +68,7 @@ class Ingest:
         detector: its needs are passed to clients.
         send: sends a message to an identity; never blocks.
         on_finish: called with (run, step) when a run is over.
+        metrics: what is counted; counts that nobody reads if None.
 
     Raises:
         DetectorError: the detector needs what no client sends.
@@ -81,8 +83,9 @@ class Ingest:
         detector: AnyDetector,
         send: Send,
         on_finish: Callable[[str, int], None],
+        metrics: Metrics | None = None,
     ) -> None:
-        self._counter = Counter(writer, reader, worker, publisher, detector, send)
+        self._counter = Counter(writer, reader, worker, publisher, detector, send, metrics or Metrics())
         _ = self._counter.needs  # a detector that asks for what no client sends shows at the start
         self._on_finish = on_finish
         self._probes = ProbeIntake(self._counter)
@@ -118,7 +121,7 @@ class Ingest:
             if not _is_run_id(envelope.run):
                 raise ProtocolError(f"run id {envelope.run[:64]!r}: give 1 to 64 letters, digits, dots, - or _")
         except ProtocolError as error:
-            self.malformed += 1
+            self._malformed()
             logger.warning("malformed message: %s", error)
             self._counter.send(identity, Refuse(str(error)), "", "")
             return
@@ -137,9 +140,18 @@ class Ingest:
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
         handler = self._handlers.get(type(envelope.message))
         if handler is None:
-            self.malformed += 1
+            self._malformed()
             return
         handler(session, envelope.message)
+
+    @property
+    def pending(self) -> int:
+        """Captures that are with the analysis."""
+        return sum(len(session.pending) for session in (*self.sessions.values(), *self._late.values()))
+
+    def _malformed(self) -> None:
+        self.malformed += 1
+        self._counter.metrics.malformed.inc()
 
     def _answer(self, identity: bytes, envelope: Envelope) -> None:
         worker, send = self._counter.worker, self._counter.send

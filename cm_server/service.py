@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import zmq
+from sqlalchemy.exc import SQLAlchemyError
 
 from cm_client.protocol import encode, limits
 from cm_client.protocol.messages import AlertNotice
@@ -20,12 +22,15 @@ from cm_server.cache import ArrayCache
 from cm_server.delivery_desk import DeliveryDesk
 from cm_server.events import EventPublisher, write_discovery
 from cm_server.ingest import Ingest
+from cm_server.metrics import AlertCount, Metrics
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
 from cm_server.report import Alert
 from cm_server.rules import RuleBook
+from cm_server.status_server import StatusError, StatusServer
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
+from cm_server.vitals import SERVING, STOPPING, Vitals
 from cm_server.worker import Activity, AnalysisWorker, Done, Failed, Ready, Result, WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -33,6 +38,8 @@ logger = logging.getLogger(__name__)
 _POLL_MS = 250
 _BURST = 256
 """Messages taken before results get their turn."""
+_IDLE_STOP_SECONDS = 5.0
+"""A stop waits no longer than this for an analysis thread that holds nothing of a client's."""
 
 
 class ServiceError(RuntimeError):
@@ -51,6 +58,8 @@ class ServiceSettings:
         worker: how to analyse.
         rules: when to raise an alert.
         notify: how alerts are delivered.
+        http: HOST:PORT of health checks and metrics; empty for none.
+        stop_seconds: how long a stop may take to analyse and commit what clients have handed over.
     """
 
     listen: str
@@ -60,6 +69,8 @@ class ServiceSettings:
     worker: WorkerSettings
     rules: RuleBook = field(default_factory=RuleBook)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    http: str = ""
+    stop_seconds: float = 10.0
 
 
 class Service:
@@ -67,6 +78,7 @@ class Service:
 
     Raises:
         ServiceError: an address is in use, or not loopback.
+        StatusError: nothing can listen at the address of health checks and metrics.
         StoreError: the store cannot be written.
     """
 
@@ -75,11 +87,13 @@ class Service:
             _require_loopback(address)
         self._context = zmq.Context()
         self._socket = self._router()
+        self._metrics, self._vitals = Metrics(), Vitals(settings.store)
         self._writer = StoreWriter(settings.store)
         try:
             self.listen = _bind(self._socket, "--listen", settings.listen)
             self._publisher = _bound("--events", settings.events, self._context)
-        except ServiceError:
+            self._status = _status(settings, self._vitals, self._metrics)
+        except (ServiceError, StatusError):
             self._context.destroy(linger=0)
             raise
         self._reader = StoreReader(settings.store)
@@ -88,10 +102,15 @@ class Service:
         self._wakeable.setblocking(False)
         self._worker = AnalysisWorker(settings.worker, ArrayCache(settings.cache), self._wake)
         self._delivery = DeliveryDesk(
-            self._writer, self._reader, settings.notify, self._wake, lambda run: self._publisher.publish("alert", run)
+            self._writer,
+            self._reader,
+            settings.notify,
+            self._wake,
+            lambda run: self._publisher.publish("alert", run),
+            self._metrics.delivery,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
-        notifiers = [LogNotifier(), *shown]
+        notifiers = [LogNotifier(), AlertCount(self._metrics), *shown]
         self._desk = AlertDesk(
             self._writer, self._reader, notifiers, self._on_alert, settings.rules, self._delivery.notifier
         )
@@ -103,10 +122,12 @@ class Service:
             settings.worker.detector,
             self._send,
             self._desk.end,
+            self._metrics,
         )
-        self._store = settings.store
+        self._store, self._stop_seconds = settings.store, settings.stop_seconds
         self._sequence = 0
-        self._stopping = False
+        self._stops = 0
+        self._metrics.watch_server(settings.store, lambda: len(self._ingest.sessions), lambda: self._worker.waiting)
         self._concepts_saved: set[str] = set()
 
     @property
@@ -123,11 +144,14 @@ class Service:
         self._mark_abandoned()
         self._worker.start()
         write_discovery(self._store, self.listen, self.events)
+        if self._status is not None:
+            self._status.start()
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wakeable, zmq.POLLIN)
+        self._vitals.phase = SERVING
         on_ready()
-        while not self._stopping:
+        while not self._stops:
             poller.poll(_POLL_MS)
             self._take_messages()
             self._take_results()
@@ -135,17 +159,44 @@ class Service:
             self._desk.tick()
             self._delivery.tick()
             self._publisher.heartbeat()
-        return self._close()
+            self._vitals.beat()
+        self._vitals.phase = STOPPING
+        return self._close(self._drain(poller))
 
     def stop(self) -> None:
-        """Asks the loop to end."""
-        self._stopping = True
+        """Asks the loop to end once what was handed over is committed; a second time: to end now."""
+        self._stops += 1
         self._wake()
 
-    def _close(self) -> bool:
-        ended = self._worker.stop(timeout=5)
+    @property
+    def http(self) -> str:
+        """Where health checks and metrics are answered; empty where they are not."""
+        return self._status.address if self._status is not None else ""
+
+    @property
+    def left(self) -> int:
+        """Captures that were handed over and are not committed: their clients keep them and send them again."""
+        return self._ingest.pending
+
+    def _drain(self, poller: zmq.Poller) -> bool:
+        """Commits and acknowledges what is with the analysis, in the time a stop may take; takes nothing new."""
+        poller.unregister(self._socket)
+        asked = time.monotonic()
+        while not (ended := self._worker.stop(timeout=0)) and self._stops == 1:
+            waited = time.monotonic() - asked
+            if waited > self._stop_seconds or (waited > _IDLE_STOP_SECONDS and not self.left):
+                break
+            poller.poll(_POLL_MS)
+            self._take_results()
+            self._publisher.heartbeat()
+            self._vitals.beat()
         self._take_results()
+        return ended
+
+    def _close(self, ended: bool) -> bool:
         self._delivery.close()
+        if self._status is not None:
+            self._status.close()
         self._writer.close()
         self._reader.close()
         self._publisher.close()
@@ -172,10 +223,13 @@ class Service:
                 identity, *frames = self._socket.recv_multipart(flags=zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            self._metrics.messages.inc()
+            self._metrics.received.inc(sum(map(len, frames)))
             try:
                 self._ingest.receive(identity.bytes, [frame.buffer for frame in frames])
-            except Exception:  # one client's message, or a full disk, must not end the others' runs
+            except Exception as error:  # one client's message, or a full disk, must not end the others' runs
                 logger.exception("a message could not be handled and was skipped")
+                self._note_trouble(error)
 
     def _take_results(self) -> None:
         with suppress(BlockingIOError):
@@ -184,8 +238,9 @@ class Service:
         for result in self._worker.results():
             try:
                 self._apply(result)
-            except Exception:
+            except Exception as error:
                 logger.exception("a result could not be stored; its capture is not acknowledged")
+                self._note_trouble(error)
 
     def _apply(self, result: Result) -> None:
         if isinstance(result, Activity):
@@ -216,8 +271,10 @@ class Service:
         self._publisher.publish("run", ready.run)
 
     def _on_report(self, done: Done) -> None:
-        report = done.report
+        report, began = done.report, time.time()
         self._writer.commit_snapshot(report)
+        self._metrics.committed(report, began, time.time())
+        self._vitals.store_works()
         deepest = list(report.layers.values())[-1].summary
         running = {"state": "running"} if report.run in self._ingest.sessions else {}
         self._writer.save_run(report.run, activity="", temperature=deepest.temperature, **running)
@@ -231,6 +288,7 @@ class Service:
             self._publisher.publish("run", failed.run)
             return
         self._writer.add_gap(failed.run, failed.step, failed.reason[:200], failed.epoch, failed.capture)
+        self._metrics.captures.labels("failed").inc()
         self._ingest.committed(failed.run, failed.epoch, failed.capture, failed.reason[:200])
         self._publisher.publish("gap", failed.run, failed.step)
 
@@ -243,6 +301,11 @@ class Service:
         self._sequence += 1
         with suppress(zmq.Again, zmq.ZMQError):  # a slow or vanished client: acks are repeated, nothing is lost
             self._socket.send_multipart([identity, *encode(message, run, epoch, self._sequence)], flags=zmq.NOBLOCK)
+
+    def _note_trouble(self, error: Exception) -> None:
+        self._metrics.unstored.inc()
+        if isinstance(error, OSError | SQLAlchemyError):
+            self._vitals.store_failed()
 
     def _mark_abandoned(self) -> None:
         """Runs that were open when an earlier server ended are lost until their client says hello again."""
@@ -273,6 +336,10 @@ def _bound(flag: str, address: str, context: zmq.Context) -> EventPublisher:
         return EventPublisher(context, address)
     except zmq.ZMQError as error:
         raise ServiceError(_in_use(flag, address, error)) from None
+
+
+def _status(settings: ServiceSettings, vitals: Vitals, metrics: Metrics) -> StatusServer | None:
+    return StatusServer(settings.http, vitals, metrics.registry) if settings.http else None
 
 
 def _in_use(flag: str, address: str, error: zmq.ZMQError) -> str:

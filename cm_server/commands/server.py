@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from cm_server.detectors import AnyDetector
     from cm_server.encoders import Encoder
     from cm_server.notifiers.settings import NotifySettings
+    from cm_server.service import Service
+
+logger = logging.getLogger(__name__)
 
 ANALYSIS = (
     Option(
@@ -74,6 +77,14 @@ OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
     Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
+    Option(
+        "http",
+        str,
+        "",
+        "address of /healthz, /readyz and /metrics, such as 127.0.0.1:7803; default: none",
+        metavar="HOST:PORT",
+    ),
+    Option("stop_seconds", float, 10.0, "a stop takes this long at most to commit what was handed over", minimum=0),
     *ANALYSIS,
     RULES,
     *logs.OPTIONS,
@@ -84,7 +95,11 @@ _DESCRIPTION = "Starts the server: takes captures, names what units respond to, 
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Serves until SIGINT or SIGTERM."""
+    """Serves until SIGINT or SIGTERM.
+
+    Returns:
+        0 if everything handed over is committed; 1 if captures were left to their clients, which send them again.
+    """
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
     book = rule_book(flags, values)
@@ -94,8 +109,7 @@ def run(arguments: Sequence[str]) -> int:
     if notify.terminal:  # where alerts are shown in frames, not each of them once more as a line
         for handler in logging.getLogger().handlers:
             handler.addFilter(lambda record: record.name != ALERT_LOGGER)
-    serve(values, book, notify)
-    return 0
+    return serve(values, book, notify)
 
 
 def rule_book(flags: argparse.Namespace, values: Mapping[str, Any]) -> RuleBook:
@@ -123,8 +137,8 @@ def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> Not
     return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings
 
 
-def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> None:
-    """Builds the service from resolved options and runs it."""
+def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> int:
+    """Builds the service from resolved options and runs it; returns the exit code."""
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
     if values["nice"]:
@@ -139,14 +153,31 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             worker=_worker_settings(values, book.watched_words()),
             rules=book,
             notify=notify,
+            http=values["http"],
+            stop_seconds=values["stop_seconds"],
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
-    words = f"server: training processes {service.listen}, dashboards {service.events}"
-    if not service.run(lambda: print(words, flush=True)):
+    if not service.run(lambda: _announce(service, values)):
         logging.shutdown()
-        os._exit(0)  # everything is committed; unloading native libraries under a running thread aborts
+        os._exit(_exit_code(service))  # what can be is committed; unloading native libraries under a thread aborts
+    return _exit_code(service)
+
+
+def _announce(service: Service, values: Mapping[str, Any]) -> None:
+    words = f"server: training processes {service.listen}, dashboards {service.events}"
+    words += f", health and metrics http://{service.http}" if service.http else ""
+    if values["log_format"] == "json":
+        logger.info(words)
+    else:
+        print(words, flush=True)
+
+
+def _exit_code(service: Service) -> int:
+    if service.left:
+        logger.warning("%d captures are left to their clients, which send them again", service.left)
+    return 1 if service.left else 0
 
 
 def _encoder(detector: AnyDetector, values: Mapping[str, Any]) -> Encoder:

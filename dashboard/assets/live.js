@@ -30,6 +30,7 @@
         cm.cursor = news.cursor;
         cm.silence = news.silence;
         cm.heard = now;
+        cm.locked = false;
         const run = cm.place().run;
         if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run')) cm.kick();
     };
