@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import CollectorRegistry
 
 from cm_server.cli import COMMANDS
 from cm_server.metrics import GpuMemory, Metrics
@@ -23,21 +21,12 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
 YAML = [path for path in FILES if path.suffix in (".yaml", ".yml")]
-KUBERNETES = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 CLIENTS = {"CM_SERVER", "CM_RUN", "CM_SPOOL", "CM_MODE", "CM_KEY", "CM_NAME", "CM_EVERY"}
 """Variables of training scripts, which no command of ours has as an option."""
 
 
 def _documents(path: Path) -> list[Any]:
     return [found for found in yaml.safe_load_all(path.read_text(encoding="utf-8")) if found is not None]
-
-
-def _tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"{name} is not installed")
-    return found
 
 
 def _run(*command: str, **more: Any) -> str:
@@ -123,7 +112,6 @@ def _exported() -> set[str]:
     names = {sample.name for family in metrics.registry.collect() for sample in family.samples}
     gpu = {family.name for family in GpuMemory().describe()}
     labelled = {f"{family.name}{end}" for family in metrics.registry.collect() for end in ("", "_total", "_bucket")}
-    assert CollectorRegistry is not None
     return names | gpu | labelled
 
 
