@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -23,8 +24,6 @@ def _documents(path: Path) -> list[Any]:
 def _tool(name: str) -> str:
     system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     found = shutil.which(name) or shutil.which(name, path=system)
-        name
-    )
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found
@@ -134,7 +133,8 @@ def test_units_by_systemd(path: Path, tmp_path: Path) -> None:
     copied = tmp_path / path.name
     copied.write_text(text)
     assert str(program) in text
-    said = _run(analyze, "verify", "--man=no", *(["--user"] if "default.target" in text else []), copied)
+    scope = ["--user"] if "default.target" in text else []
+    said = _run(analyze, "verify", "--man=no", *scope, copied, env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)})
     assert [line for line in said.splitlines() if path.name in line] == []
 
 
@@ -143,6 +143,9 @@ def test_rules_by_promtool() -> None:
     _run(promtool, "check", "config", "--syntax-only", "prometheus.yml", cwd=folder)
     assert "SUCCESS" in _run(promtool, "check", "rules", "rules.yml", cwd=folder)
     assert "SUCCESS" in _run(promtool, "test", "rules", "rules_test.yml", cwd=folder)
+
+
+_NGINX_FOLDERS = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def test_the_proxy_by_nginx(tmp_path: Path) -> None:
@@ -155,14 +158,18 @@ def test_the_proxy_by_nginx(tmp_path: Path) -> None:
     text = text.replace(f"{place}/fullchain.pem", f"{tmp_path}/cert.pem")
     text = text.replace(f"{place}/privkey.pem", f"{tmp_path}/key.pem")
     (tmp_path / "site.conf").write_text(text)
-    main = f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{ include {tmp_path}/site.conf; }}\n"
+    temporary = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in _NGINX_FOLDERS)
+    main = (
+        f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{ {temporary} include {tmp_path}/site.conf; }}\n"
+    )
     (tmp_path / "nginx.conf").write_text(main)
     said = _run(nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf")
     assert "[warn]" not in said
 
 
-def test_the_proxy_by_caddy() -> None:
-    said = _run(_tool("caddy"), "validate", "--adapter", "caddyfile", "--config", DEPLOY / "proxy" / "Caddyfile")
+def test_the_proxy_by_caddy(tmp_path: Path) -> None:
+    command = [_tool("caddy"), "validate", "--adapter", "caddyfile", "--config", DEPLOY / "proxy" / "Caddyfile"]
+    said = _run(*command, env={**os.environ, "HOME": str(tmp_path)})
     assert "Valid configuration" in said
 
 
