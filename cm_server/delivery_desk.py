@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -46,6 +47,10 @@ class DeliveryDesk:
     def notifier(self) -> Notifier:
         """Takes every transition of every alert."""
         return self._dispatcher
+
+    def open_alerts(self) -> dict[int, str]:
+        """Rules of the alerts that are open, by id."""
+        return {alert.id: alert.rule for alert in self._tables.current_alerts(math.inf)}
 
     def tick(self) -> None:
         """Takes commands, outcomes and what is due; never waits."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from cm_server.notices import OPEN_STATES
+from cm_server.notifiers.base import Notifier
 from cm_server.report import Alert, SnapshotReport
 from cm_server.version import VERSION
 
@@ -39,7 +41,7 @@ class Metrics:
         stages: seconds that a committed capture spent in each stage; ``transfer`` and ``total`` span two clocks.
         committed_at: when the last capture was committed.
         alerts: alerts that began to fire, by rule.
-        firing: alerts that fire now, by rule.
+        firing: alerts that are open (they fire, or are about to be resolved), by rule.
         deliveries: attempts to tell a channel, by outcome.
         unstored: results and messages that could not be stored (a full disk, above all).
     """
@@ -63,7 +65,7 @@ class Metrics:
             buckets=_BUCKETS,
         )
         self.committed_at = self._gauge("last_commit_timestamp_seconds", "When the last capture was committed.")
-        self.firing = self._gauge("alerts_firing", "Alerts that fire now.", "rule")
+        self.firing = self._gauge("alerts_firing", "Alerts that are open.", "rule")
         Info("build", "This server's version.", namespace=NAMESPACE, registry=self.registry).info({"version": VERSION})
         ProcessCollector(registry=self.registry)
         for outcome in OUTCOMES:
@@ -118,24 +120,35 @@ class Metrics:
 
 
 class AlertCount:
-    """A notifier that counts."""
+    """A notifier that counts every stored transition, and passes it on.
+
+    Args:
+        metrics: where to count.
+        firing: rules of the alerts that fire already, by id: an earlier server counted them.
+        then: told of every transition, too.
+    """
 
     name = "metrics"
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._firing: dict[int, str] = {}
+    def __init__(self, metrics: Metrics, firing: Mapping[int, str], then: Notifier) -> None:
+        self._metrics, self._then = metrics, then
+        self._firing = dict(firing)
+        for rule in set(firing.values()):
+            self._show(rule)
 
     def notify(self, alert: Alert) -> None:
         """Takes an alert's new state."""
-        if alert.state == "firing":
+        if alert.state in OPEN_STATES:
             if alert.id not in self._firing:
                 self._metrics.alerts.labels(alert.rule).inc()
             self._firing[alert.id] = alert.rule
-        elif alert.state in ("resolved", "ended"):
+        else:
             self._firing.pop(alert.id, None)
-        firing = list(self._firing.values()).count(alert.rule)
-        self._metrics.firing.labels(alert.rule).set(firing)
+        self._show(alert.rule)
+        self._then.notify(alert)
+
+    def _show(self, rule: str) -> None:
+        self._metrics.firing.labels(rule).set(list(self._firing.values()).count(rule))
 
 
 class GpuMemory(Collector):

@@ -110,10 +110,9 @@ class Service:
             self._metrics.delivery,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
-        notifiers = [LogNotifier(), AlertCount(self._metrics), *shown]
-        self._desk = AlertDesk(
-            self._writer, self._reader, notifiers, self._on_alert, settings.rules, self._delivery.notifier
-        )
+        notifiers = [LogNotifier(), *shown]
+        count = AlertCount(self._metrics, self._delivery.open_alerts(), self._delivery.notifier)
+        self._desk = AlertDesk(self._writer, self._reader, notifiers, self._on_alert, settings.rules, count)
         self._ingest = Ingest(
             self._writer,
             self._reader,

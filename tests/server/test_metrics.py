@@ -37,7 +37,10 @@ def test_a_clock_that_runs_ahead_gives_no_negative_time() -> None:
 
 def test_alerts_are_counted_once_however_often_they_are_told() -> None:
     metrics = Metrics()
-    count = AlertCount(metrics)
+    heard: list[int] = []
+    count = AlertCount(metrics, {9: "Earlier"}, SimpleNamespace(name="x", notify=lambda alert: heard.append(alert.id)))
+    assert _value(metrics, "alerts_firing", rule="Earlier") == 1
+    assert _value(metrics, "alerts_total", rule="Earlier") is None, "an earlier server counted it"
     rule = ALERT.rule
     for state in ("firing", "firing", "recovering", "firing"):
         count.notify(replace(ALERT, id=1, state=state))
@@ -50,6 +53,7 @@ def test_alerts_are_counted_once_however_often_they_are_told() -> None:
     assert _value(metrics, "alerts_firing", rule=rule) == 0
     count.notify(replace(ALERT, id=1, state="firing"))
     assert _value(metrics, "alerts_total", rule=rule) == 3
+    assert heard == [1, 1, 1, 1, 2, 1, 2, 2, 1], "each is passed on"
 
 
 def test_what_is_read_at_a_scrape_follows_its_source(tmp_path: Path) -> None:
