@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -18,9 +19,14 @@ from cm_client.protocol.messages import (
     Unknown,
 )
 from cm_server.counter import Counter
+from cm_server.notifiers.redaction import HIDDEN
 from cm_server.sessions import Session
 
 MOST_UNACKED = 64
+_SECRET_NAME = re.compile(
+    r"(^|[_.-])(token|secret|passw(or)?d|passphrase|(api|access|private)[_-]?key|credentials?)($|[_.-])", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"[^\s<>]{8,}")
 
 
 class FigureIntake:
@@ -82,11 +88,19 @@ class FigureIntake:
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """A client's map as stored: plain values under short keys; NaN and infinity are not JSON."""
+    """A client's map as stored: plain values under short keys; NaN and infinity are not JSON.
+
+    What looks like a secret by its name and its value is not kept: a configuration is shown to everyone who may read.
+
+    >>> flat({"lr": 0.1, "hf_token": "hf_AbCdEfGhIjKl", "eos_token": "<|endoftext|>", "tokenizer": "bert-base-uncased"})
+    {'lr': 0.1, 'hf_token': '***', 'eos_token': '<|endoftext|>', 'tokenizer': 'bert-base-uncased'}
+    """
     found: dict[str, Any] = {}
     for key, value in list(values.items())[:200]:
         if isinstance(value, float) and not math.isfinite(value):
             value = None
+        if isinstance(value, str) and _SECRET_NAME.search(str(key)) and _SECRET_VALUE.fullmatch(value):
+            value = HIDDEN
         with suppress(TypeError):
             found[str(key)[:100]] = value[:1000] if isinstance(value, str) else value
     return found
