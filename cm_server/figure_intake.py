@@ -92,18 +92,27 @@ def flat(values: dict[str, Any]) -> dict[str, Any]:
 
     What looks like a secret by its name and its value is not kept: a configuration is shown to everyone who may read.
 
-    >>> flat({"lr": 0.1, "hf_token": "hf_AbCdEfGhIjKl", "eos_token": "<|endoftext|>", "tokenizer": "bert-base-uncased"})
-    {'lr': 0.1, 'hf_token': '***', 'eos_token': '<|endoftext|>', 'tokenizer': 'bert-base-uncased'}
+    >>> flat({"lr": 0.1, "hub": {"API-KEY": "k-0123456"}})
+    {'lr': 0.1, 'hub': {'API-KEY': '***'}}
+    >>> flat({"hf_token": "hf_AbCdEfGhIjKl", "eos_token": "<|endoftext|>", "tokenizer": "bert-base-uncased"})
+    {'hf_token': '***', 'eos_token': '<|endoftext|>', 'tokenizer': 'bert-base-uncased'}
     """
     found: dict[str, Any] = {}
     for key, value in list(values.items())[:200]:
-        if isinstance(value, float) and not math.isfinite(value):
-            value = None
-        if isinstance(value, str) and _SECRET_NAME.search(str(key)) and _SECRET_VALUE.fullmatch(value):
-            value = HIDDEN
         with suppress(TypeError):
-            found[str(key)[:100]] = value[:1000] if isinstance(value, str) else value
+            found[str(key)[:100]] = _shown(str(key), value)
     return found
+
+
+def _shown(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _shown(str(name), one) for name, one in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if not isinstance(value, str):
+        return value
+    hidden = _SECRET_NAME.search(key) and _SECRET_VALUE.fullmatch(value)
+    return HIDDEN if hidden else value[:1000]
 
 
 def _scalar_rows(rows: list[list[Any]]) -> Iterator[tuple[int, int, float, dict[str, float | None]]]:
