@@ -89,7 +89,8 @@ class Gate:
         headers = Headers(scope=scope)
         if scope["path"] in OPEN_PATHS and scope["type"] == "http":
             return None
-        if not self._access.knows_host(headers.get("host", "")):
+        names = headers.getlist("host")
+        if len(names) != 1 or not self._access.knows_host(names[0]):
             return _refusal(400, "this dashboard is not known under that name: start it with --public-url to allow it")
         if not self._is_own_page(scope, headers):
             return _refusal(403, "another site may not talk to this dashboard")

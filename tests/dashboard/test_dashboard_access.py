@@ -76,6 +76,7 @@ def test_the_token_or_its_cookie_lets_in_and_nothing_else():
     ):
         assert not access.admits(token, cookies), (token, cookies)
     assert access_for("127.0.0.1").admits(), "where none is asked for, everybody on this machine is let in"
+    assert access_for("127.0.0.1", TOKEN).cookie_value == access.cookie_value, "a restart logs nobody out"
     assert TOKEN.reveal() not in repr(access) + access.cookie_name + access.cookie_value
 
 

@@ -11,6 +11,9 @@ from store_factory import PROBE_FINGERPRINT
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from dashboard.data import Source
+from dashboard.health import trouble
+
 PAGE = {"Accept": "text/html"}
 
 
@@ -65,7 +68,7 @@ def test_on_loopback_no_token_is_asked_and_no_foreign_page_let_in(start, filled)
     assert refused(url, origin="http://evil.example") == 403
     assert refused(url, origin="null") == 403
     assert refused(url) == 403, "a browser always says where it comes from"
-    assert refused(url, origin=url, additional_headers={"Host": "evil.example"}) == 403
+    assert refused(url, origin=url, additional_headers={"Host": "evil.example"}) == 403, "no second name either"
     post = {"method": "POST", "path": "/_dash-update-component", "body": "{}"}
     for headers in ({"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"}):
         assert ask(url, **post, **headers)[0] == 403
@@ -87,7 +90,7 @@ def test_every_answer_has_the_headers(start, filled):
         assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert "uvicorn" not in (headers["Server"] or "")
-    page = ask(url)[2].decode()
+    page = re.sub("<!--.*?-->", "", ask(url)[2].decode(), flags=re.DOTALL)
     inline = [s for s in re.findall(r"<script([^>]*)>", page) if "src=" not in s and "application/json" not in s]
     assert len(inline) == 1, "Dash's own start, whose hash the policy names"
 
@@ -141,38 +144,26 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(start, filled):
 
 def test_a_kept_token_is_never_printed_and_outlives_the_process(start, filled, tmp_path):
     kept = tmp_path / "token"
-    url, first = start(filled, "--token-file", str(kept), "--public-url", "https://monitor.example.com", "--log-format",
-                       "json", "--log-level", "debug")  # fmt: skip
+    url, first = start(filled, "--token-file", str(kept), "--log-format", "json", "--log-level", "debug")
     output = Output(first)
-    assert url == "https://monitor.example.com"
     assert stat.S_IMODE((tmp_path / "ready0.json").stat().st_mode) == 0o600
     token = kept.read_text().strip()
+    assert ask(url, path="/pulse")[0] == 401, "on loopback too, once a token is named"
+    cookie = ask(url, path=f"/?token={token}")[1]["Set-Cookie"].partition(";")[0]
+    proxied = {"X_Forwarded_Proto": "https", "X_Forwarded_For": "10.1.2.3"}
+    assert "Secure" in ask(url, path=f"/?token={token}", **proxied)[1]["Set-Cookie"], "never in the clear behind TLS"
     said = output.all(first)
     assert token not in said
+    assert cookie.partition("=")[2] not in said
     assert "/?token=<what is in " in said
-
-    flags = ("--token-file", str(kept))
-    url, second = start(filled, *flags)
-    cookie = ask(url, path=f"/?token={token}")[1]["Set-Cookie"].partition(";")[0]
-    assert ask(url, path="/pulse")[0] == 401, "on loopback too, once a token is named"
-    second.terminate()
-    second.wait(20)
-    url, _ = start(filled, *flags)
-    assert ask(url, path="/pulse", Cookie=cookie)[0] == 200
+    url, _ = start(filled, "--token-file", str(kept), "--public-url", "https://monitor.example.com")
+    assert url == "https://monitor.example.com"
 
 
-def test_behind_tls_the_cookie_never_goes_out_in_the_clear(start, filled, tmp_path):
-    kept = tmp_path / "token"
-    url, _ = start(filled, "--token-file", str(kept))
-    proxied = {"X_Forwarded_Proto": "https", "X_Forwarded_For": "10.1.2.3"}
-    headers = ask(url, path=f"/?token={kept.read_text().strip()}", **proxied)[1]
-    assert "Secure" in headers["Set-Cookie"]
-
-
-def test_the_store_not_being_there_yet_is_not_ready(start, tmp_path):
-    url, _ = start(tmp_path / "later", "--wait")
-    assert ask(url, path="/healthz")[0] == 200
-    status, _, body = ask(url, path="/readyz")
-    assert status == 503
-    assert b"there is no store yet" in body
-    assert str(tmp_path).encode() not in body
+def test_ready_means_that_the_store_can_be_shown(tmp_path, filled):
+    missing, there = Source(tmp_path / "later", lambda run: 0), Source(filled, lambda run: 0)
+    assert trouble(missing) == "there is no store yet"
+    assert trouble(there) == ""
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "index.sqlite").write_text("no database at all, but long enough to be looked at " * 40)
+    assert trouble(Source(tmp_path / "odd", lambda run: 0)) == "the store cannot be read: see the log"
