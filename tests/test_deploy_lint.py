@@ -159,9 +159,8 @@ def test_the_proxy_by_nginx(tmp_path: Path) -> None:
     text = text.replace(f"{place}/privkey.pem", f"{tmp_path}/key.pem")
     (tmp_path / "site.conf").write_text(text)
     temporary = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in _NGINX_FOLDERS)
-    main = (
-        f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{ {temporary} include {tmp_path}/site.conf; }}\n"
-    )
+    block = f"http {{ access_log off; {temporary} include {tmp_path}/site.conf; }}"
+    main = f"pid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\n{block}\n"
     (tmp_path / "nginx.conf").write_text(main)
     said = _run(nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf")
     assert "[warn]" not in said

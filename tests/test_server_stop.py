@@ -67,7 +67,7 @@ def _hand_over(client: Client, captures: int) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (PROBES, 8, 8, 3), dtype=np.uint8)
     fingerprint = digest(images)
-    client.say(Hello(name="r"))
+    client.say(Hello("r", "Net", -1, time.time(), "test", "here", 1))
     client.hears(Welcome)
     client.say(ProbeStart(fingerprint, PROBES, 8, 8, "test"))
     client.say(ProbeChunk(fingerprint, 0, images))
