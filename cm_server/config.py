@@ -86,14 +86,9 @@ class Option:
     def _cast(self, value: object) -> Any:
         if self.kind is bool:
             return _boolean(value)
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        if isinstance(value, bool) or not isinstance(value, str if self.kind is str else (str, int, float)):
             raise TypeError
-        if self.kind is str and not isinstance(value, str):
-            raise TypeError
-        result = self.kind(value)
-        if self.kind is not str and (not math.isfinite(result) or (isinstance(value, float) and result != value)):
-            raise ValueError
-        return result
+        return value if isinstance(value, str) and self.kind is str else _number(self.kind, value)
 
 
 DASHBOARD_DOOR = (
@@ -221,6 +216,14 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def _number(kind: type, value: str | int | float) -> int | float:
+    """A finite number; a fraction is no whole one."""
+    result = kind(value)
+    if not math.isfinite(result) or (isinstance(value, float) and result != value):
+        raise ValueError
+    return result
 
 
 def _boolean(value: object) -> bool:
