@@ -31,7 +31,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 class StepHook:
-    """Counts every training forward (root forward in train mode with gradients on), and shows ``seen`` those to look at.
+    """Counts every training forward (root forward, train mode, gradients on), and shows ``seen`` those to look at.
 
     Most steps pay for ``counted`` alone, which says whether to look: so it and all that comes before it is kept short.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-import torch
 from torch import Tensor
 
 from cm_server.calibration import LayerCalibration, ProbeContext

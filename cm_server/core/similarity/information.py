@@ -147,7 +147,7 @@ def soft_wpmi_likelihood(concept_given_image: Tensor, top: Tensor) -> Tensor:
 
 
 def _add_logarithms(table: Tensor, images: Tensor, ratios: list[float], out: Tensor) -> None:
-    """Adds Σ over ranks of ln(1 + S·ratio): table ``[N, K]``, images ``[kept, m]``, a ratio per rank, out ``[m, K]``."""
+    """Adds Σ over ranks of ln(1 + S·ratio): table ``[N, K]``, images ``[kept, m]``, ratios per rank, out ``[m, K]``."""
     for start in range(0, len(ratios), _PER_LOG):
         product = torch.ones_like(out)
         for rank in range(start, min(start + _PER_LOG, len(ratios))):

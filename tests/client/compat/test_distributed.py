@@ -100,7 +100,8 @@ def test_the_stream_sees_the_same_in_whole_and_in_sharded_weights(finished: tupl
     for name in STREAMED:
         assert found[name, 0]["watched"]["error"] == ""
         assert not [e for e in server.envelopes if e.run == f"{name}-1"]
-    assert whole and list(whole) == list(shards)
+    assert whole
+    assert list(whole) == list(shards)
     for number, (start, layers) in whole.items():
         assert shards[number][0].step == start.step
         assert [layer for layer, *_ in start.layers] == ["stage1", "stage2"]
