@@ -14,7 +14,7 @@ from dash import Dash, set_props
 from fastapi import FastAPI
 
 from cm_server.events import read_discovery
-from dashboard import callbacks, feed, health, images
+from dashboard import callbacks, feed, images, readiness
 from dashboard.access import Access, access_for
 from dashboard.components.shell import shell
 from dashboard.data import Source
@@ -47,7 +47,7 @@ def create_app(store: Path, events: str | None = None, *, access: Access | None 
     server = FastAPI(title="Concept Monitor", docs_url=None, redoc_url=None, openapi_url=None)
     feed.serve(live, server)
     images.serve(source, server)
-    health.serve(source, server)
+    readiness.serve(source, server)
     app = Dashboard(
         "dashboard",
         server=cast(Any, server),

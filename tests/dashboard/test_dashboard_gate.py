@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from dashboard.data import Source
-from dashboard.health import trouble
+from dashboard.readiness import trouble
 
 PAGE = {"Accept": "text/html"}
 
