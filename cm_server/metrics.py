@@ -37,7 +37,7 @@ class Metrics:
         messages, received: client messages taken, and their bytes.
         malformed: messages that were refused because they break the protocol.
         captures: what became of captures, by outcome.
-        scalar_rows: rows of logged quantities stored.
+        scalar_rows: rows of logged quantities taken; one that is sent again counts again.
         stages: seconds that a committed capture spent in each stage; ``transfer`` and ``total`` span two clocks.
         committed_at: when the last capture was committed.
         alerts: alerts that began to fire, by rule.
@@ -52,7 +52,7 @@ class Metrics:
         self.received = self._counter("received_bytes", "Bytes of messages taken from clients.")
         self.malformed = self._counter("malformed_messages", "Messages refused because they break the protocol.")
         self.captures = self._counter("captures", "Captures by what became of them.", "outcome")
-        self.scalar_rows = self._counter("scalar_rows", "Rows of logged quantities stored.")
+        self.scalar_rows = self._counter("scalar_rows", "Rows of logged quantities taken; one sent again counts again.")
         self.alerts = self._counter("alerts", "Alerts that began to fire.", "rule")
         self.deliveries = self._counter("notifications", "Attempts to tell a channel.", "channel", "outcome")
         self.unstored = self._counter("unstored", "Messages and results that could not be handled or stored.")
