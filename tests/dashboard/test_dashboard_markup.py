@@ -6,8 +6,12 @@ import pytest
 from chromium import CHROMIUM, DRIVER, Browser, start_chromium
 from store_factory import Factory, LiveServer, fill
 
-from dashboard.view import PAGES, View  # fmt: skip
+from dashboard import view as where
+from dashboard.view import PAGES, View
 from dashboard.view import url as url_of
+
+PLACES = getattr(where, "PLACES", ())
+"""Pages of no single run, where there are some."""
 
 EVIL = "<img src=x onerror=\"window.stolen='{0}'\"><script>window.stolen='{0}'</script><a href=\"javascript:0\">{0}</a>"
 STOLEN = "window.stolen || null"
@@ -69,6 +73,7 @@ def test_names_words_and_messages_are_text_on_every_page(browser, start, tmp_pat
     views = [
         View(),
         *(View("r1", page, layer, None, 3) for page in PAGES),
+        *(View(None, place) for place in PLACES),
         View("r2", "overview"),
         View("r1", "overview"),
     ]
