@@ -7,3 +7,7 @@ class StoreError(RuntimeError):
 
 class StoreInUseError(StoreError):
     """Another process writes the store."""
+
+
+class MissingBytesError(StoreError):
+    """A file of arrays is not there; a reader that was overtaken by a compaction finds its bytes at another place."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -24,12 +26,16 @@ from cm_server.report import (
     SeriesPoint,
     SnapshotInfo,
     Trail,
+    UnitHistory,
 )
 from cm_server.stores import epochs, schema
-from cm_server.stores.errors import StoreError
+from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.lineage import Epoch
 from cm_server.stores.pictures import PictureReader
-from cm_server.stores.segments import ArraySpec, Extent, read_record, read_row
+from cm_server.stores.segments import ArraySpec, Extent, read_record
+from cm_server.stores.unit_rows import unit_columns
+
+T = TypeVar("T")
 
 
 class StoreReader:
@@ -54,12 +60,12 @@ class StoreReader:
 
     def runs(self) -> list[RunInfo]:
         """All runs, newest first."""
-        return [RunInfo(**row) for row in self._rows(sa.select(schema.runs).order_by(schema.runs.c.created.desc()))]
+        return [_run(row) for row in self._rows(sa.select(schema.runs).order_by(schema.runs.c.created.desc()))]
 
     def run(self, run: str) -> RunInfo | None:
         """One run, or None."""
         rows = self._rows(sa.select(schema.runs).where(schema.runs.c.run == run))
-        return RunInfo(**rows[0]) if rows else None
+        return _run(rows[0]) if rows else None
 
     def layers(self, run: str) -> list[tuple[str, int]]:
         """The captured layers and their unit counts, in the network's order."""
@@ -94,6 +100,7 @@ class StoreReader:
                 when.c.captured_at,
                 when.c.committed_at,
                 when.c.epoch,
+                (table.c.segment != "").label("units"),
             )
             .join(when, when.c.sequence == table.c.sequence)
             .where(table.c.run == run, table.c.sequence > after, self._current(run, when))
@@ -103,15 +110,25 @@ class StoreReader:
             query = query.where(table.c.layer == layer)
         found: dict[str, list[SeriesPoint]] = {name: [] for name, _ in self.layers(run) if layer in (None, name)}
         for row in self._rows(query):
-            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"], row["epoch"])
+            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"], row["epoch"], row["units"])
             found.setdefault(row["layer"], []).append(SeriesPoint(row["sequence"], row["step"], *when_at))
         return found
 
     def report(self, run: str, layer: str, step: int | None = None) -> tuple[SnapshotInfo, LayerReport] | None:
-        """One layer's report at the last snapshot not after ``step`` (None: the newest); None if there is none."""
+        """One layer's report at the last snapshot not after ``step`` (None: the newest) whose arrays are stored.
+
+        Returns:
+            Which snapshot that is, and its report; None if there is none.
+
+        Raises:
+            StoreError: its bytes are missing or damaged.
+        """
+        return self._again(lambda: self._report(run, layer, step))
+
+    def _report(self, run: str, layer: str, step: int | None) -> tuple[SnapshotInfo, LayerReport] | None:
         table, when = schema.layer_reports, schema.snapshots
         query = sa.select(table).join(when, when.c.sequence == table.c.sequence)
-        query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))
+        query = query.where(table.c.run == run, table.c.layer == layer, table.c.segment != "", self._current(run, when))
         if step is not None:
             query = query.where(table.c.step <= step)
         rows = self._rows(query.order_by(table.c.step.desc(), table.c.sequence.desc()).limit(1))
@@ -133,25 +150,44 @@ class StoreReader:
         Raises:
             StoreError: the layer has no such unit.
         """
+        found = self._unit(run, layer, unit, ("positions", "concepts", "similarities", "shift"), until, after)
+        return Trail(
+            steps=found["steps"],
+            positions=found["positions"],
+            concepts=found["concepts"][:, 0],
+            similarities=found["similarities"][:, 0],
+            shift=found["shift"],
+        )
+
+    def unit_history(self, run: str, layer: str, unit: int) -> UnitHistory:
+        """All that is stored of one unit, at every snapshot of the run whose arrays are there.
+
+        Raises:
+            StoreError: the layer has no such unit.
+        """
+        names = [f.name for f in fields(UnitHistory) if f.name not in ("sequences", "steps", "times")]
+        return UnitHistory(**self._unit(run, layer, unit, names))
+
+    def _unit(
+        self, run: str, layer: str, unit: int, names: Sequence[str], until: int | None = None, after: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Sequence numbers, steps, times and the unit's rows of some arrays, by step."""
         table, when = schema.layer_reports, schema.snapshots
-        query = sa.select(table).join(when, when.c.sequence == table.c.sequence)
+        arrays = sa.type_coerce(table.c.arrays, sa.Text).label("arrays")  # parsed once, not once a snapshot
+        query = sa.select(table.c.sequence, table.c.step, when.c.captured_at, table.c.segment, table.c.offset, arrays)
+        query = query.join(when, when.c.sequence == table.c.sequence)
         query = query.where(table.c.run == run, table.c.layer == layer, table.c.sequence > after)
         query = query.where(self._current(run, when)).order_by(table.c.step, table.c.sequence)
         if until is not None:
             query = query.where(table.c.step <= until)
-        rows = self._rows(query)
-        root = self.directory / "segments"
-        column = {
-            name: [read_row(root, _extent(row), name, unit) for row in rows]
-            for name in ("positions", "concepts", "similarities", "shift")
-        }
-        return Trail(
-            steps=np.array([row["step"] for row in rows], dtype=np.int64),
-            positions=np.array(column["positions"], dtype=np.float32).reshape(-1, 2),
-            concepts=np.array([c[0] for c in column["concepts"]], dtype=np.int32),
-            similarities=np.array([s[0] for s in column["similarities"]], dtype=np.float32),
-            shift=np.array(column["shift"], dtype=np.float32),
-        )
+        return self._again(lambda: unit_columns(self.directory / "segments", self._rows(query), names, unit))
+
+    def _again(self, read: Callable[[], T]) -> T:
+        """What ``read`` gives; once more where a compaction moved the bytes after the look into the index."""
+        try:
+            return read()
+        except MissingBytesError:
+            return read()
 
     def scalars(self, run: str, after: int = 0) -> tuple[dict[str, Scalars], int]:
         """Logged quantities by name, and the row number to pass as ``after`` next time."""
@@ -249,6 +285,11 @@ def _load_map(reader: StoreReader, fingerprint: str, concepts: str) -> ConceptMa
         return ConceptMap(
             words, categories, stored["positions"], stored["anchors"], (x0, x1, y0, y1), str(stored["method"])
         )
+
+
+def _run(row: dict[str, Any]) -> RunInfo:
+    title, tags = row.pop("title"), tuple(row.pop("tags"))
+    return RunInfo(**{**row, "name": title or row["name"]}, tags=tags)
 
 
 def _extent(row: dict[str, Any]) -> Extent:

@@ -10,9 +10,9 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores.errors import StoreError
 
-SCHEMA_VERSION = 2
-"""2 adds tables and columns to 1; nothing was renamed or removed, so a writer can upgrade in place."""
-_UPGRADABLE = ("1",)
+SCHEMA_VERSION = 3
+"""2 and 3 add tables, columns and indexes; nothing was renamed or removed, so a writer can upgrade in place."""
+_UPGRADABLE = ("1", "2")
 BUSY_TIMEOUT_MS = 10_000
 
 metadata = sa.MetaData()
@@ -42,7 +42,10 @@ runs = sa.Table(
     sa.Column("stats", sa.JSON, nullable=False, default=dict),
     sa.Column("sample", sa.Text, nullable=False, default="probe", server_default="probe"),
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("title", sa.Text, nullable=False, server_default=""),
+    sa.Column("tags", sa.JSON, nullable=False, server_default="[]"),
 )
+"""``name`` is what the training calls itself, ``title`` what a person called the run since, ``tags`` are a person's."""
 
 epochs = sa.Table(
     "epochs",
@@ -97,7 +100,15 @@ layer_reports = sa.Table(
     sa.Column("crc32", sa.BigInteger, nullable=False),
     sa.Column("arrays", sa.JSON, nullable=False),
 )
+"""``segment`` is empty where the arrays were given up to save space (`cm_server.retention`): the summary stays."""
 sa.Index("layer_reports_by_run", layer_reports.c.run, layer_reports.c.layer, layer_reports.c.sequence)
+sa.Index(
+    "layer_reports_by_step",
+    layer_reports.c.run,
+    layer_reports.c.layer,
+    layer_reports.c.step,
+    layer_reports.c.sequence,
+)
 
 layer_descriptions = sa.Table(
     "layer_descriptions",
@@ -263,6 +274,8 @@ def _create_or_upgrade(engine: sa.Engine) -> None:
         if version in _UPGRADABLE:
             for table in metadata.tables.values():
                 _add_columns(connection, table)
+                for index in table.indexes:
+                    index.create(connection, checkfirst=True)
         statement = insert(meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(
             statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})
@@ -286,6 +299,7 @@ def _configure(engine: sa.Engine, writer: bool) -> None:
         )
         cursor = connection.cursor()
         if writer:
+            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new index; `runs compact` gives pages back in steps
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=FULL")
         else:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cm_server.stores.errors import StoreError
+from cm_server.stores.errors import MissingBytesError, StoreError
 
 ALIGNMENT = 64
 SEGMENT_BYTES = 256 * 2**20
@@ -78,11 +78,19 @@ class SegmentWriter:
         if self._file is not None and self._file.tell() < SEGMENT_BYTES:
             return self._file
         self.close()
-        number = 1 + sum(1 for _ in self._folder.glob("*.seg"))
-        path = self._folder / f"{number:06d}.seg"
+        path = next_path(self._folder)
         self._file = path.open("xb")
         self._name = path.relative_to(self._root).as_posix()
         return self._file
+
+
+def next_path(folder: Path) -> Path:
+    """Where a new segment of a folder goes: its number is above all that were ever given, so no name means two files.
+
+    Whoever removes a folder's newest segment leaves an empty one behind it (`stores.removal`), which keeps the count.
+    """
+    newest = max((int(path.stem) for path in folder.glob("*.seg") if path.stem.isdigit()), default=0)
+    return folder / f"{newest + 1:06d}.seg"
 
 
 def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
@@ -98,17 +106,6 @@ def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
             "restore the file from a backup (other snapshots stay readable)"
         )
     return {spec.name: _view(payload, spec) for spec in extent.arrays}
-
-
-def read_row(root: Path, extent: Extent, name: str, row: int) -> np.ndarray:
-    """Reads one row of one array without the rest of the record (not checked against the checksum)."""
-    spec = next((s for s in extent.arrays if s.name == name), None)
-    if spec is None or not 0 <= row < spec.shape[0]:
-        raise StoreError(f"no row {row} of {name!r} in {extent.segment} at byte {extent.offset}")
-    row_shape = spec.shape[1:]
-    size = int(np.prod(row_shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-    data = _pread(root / extent.segment, extent.offset + spec.offset + row * size, size)
-    return np.frombuffer(data, dtype=spec.dtype).reshape(row_shape)
 
 
 def _pack(arrays: Mapping[str, np.ndarray]) -> tuple[tuple[ArraySpec, ...], bytes]:
@@ -133,7 +130,7 @@ def _pread(path: Path, offset: int, length: int) -> bytes:
         with path.open("rb") as file:
             data = os.pread(file.fileno(), length, offset)
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing: restore it from a backup, or delete the run") from None
+        raise MissingBytesError(f"{path} is missing: restore it from a backup, or delete the run") from None
     if len(data) != length:
         raise StoreError(f"{path} ends early: {len(data)} of {length} bytes at byte {offset}")
     return data
