@@ -92,6 +92,11 @@ class AlertDesk:
             for layer, change in watch.end(step):
                 self._apply(run, layer, change)
 
+    def forget(self, run: str) -> None:
+        """The run is to be deleted: nothing of it is held any more, and nobody is told."""
+        self._runs.pop(run, None)
+        self._open = {key: alert for key, alert in self._open.items() if key[0] != run}
+
     def _newest_step(self, report: SnapshotReport) -> int:
         last = self._reader.series(report.run, list(report.layers)[-1]).get(list(report.layers)[-1], [])
         return last[-1].step if last else report.step

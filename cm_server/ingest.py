@@ -172,6 +172,21 @@ class Ingest:
         if session is not None:
             self._counter.reply(session, message)
 
+    def release(self, run: str) -> str:
+        """Lets go of a run that is to be deleted.
+
+        Returns:
+            Why that cannot be, in words; empty where nothing of the run is held any more.
+        """
+        mine = [s for s in (self.sessions.get(run), *self._late.values()) if s is not None and s.run == run]
+        if any(session.pending or not session.lost for session in mine):
+            return f"run {run!r} is being written: end its training first (concept-monitor request {run} stop)"
+        for session in mine:
+            self.sessions.pop(run, None)
+            self._late.pop((run, session.epoch), None)
+            self._forget(session)
+        return ""
+
     def _session(self, run: str, epoch: str) -> Session | None:
         live = self.sessions.get(run)
         return live if live is not None and live.epoch == epoch else self._late.get((run, epoch))

@@ -17,9 +17,11 @@ from cm_client.protocol import encode, limits
 from cm_client.protocol.messages import AlertNotice
 from cm_server.alert_desk import AlertDesk
 from cm_server.cache import ArrayCache
+from cm_server.core.retention import Retention
 from cm_server.delivery_desk import DeliveryDesk
 from cm_server.events import EventPublisher, write_discovery
 from cm_server.ingest import Ingest
+from cm_server.keeping_desk import KeepingDesk
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
 from cm_server.report import Alert
@@ -51,6 +53,7 @@ class ServiceSettings:
         worker: how to analyse.
         rules: when to raise an alert.
         notify: how alerts are delivered.
+        retention: which snapshots keep their arrays.
     """
 
     listen: str
@@ -60,6 +63,7 @@ class ServiceSettings:
     worker: WorkerSettings
     rules: RuleBook = field(default_factory=RuleBook)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    retention: Retention = field(default_factory=Retention)
 
 
 class Service:
@@ -87,8 +91,20 @@ class Service:
         self._waker.setblocking(False)
         self._wakeable.setblocking(False)
         self._worker = AnalysisWorker(settings.worker, ArrayCache(settings.cache), self._wake)
+        self._keeping = KeepingDesk(
+            self._writer,
+            self._reader,
+            self._release,
+            settings.retention,
+            lambda run: self._publisher.publish("run", run),
+        )
         self._delivery = DeliveryDesk(
-            self._writer, self._reader, settings.notify, self._wake, lambda run: self._publisher.publish("alert", run)
+            self._writer,
+            self._reader,
+            settings.notify,
+            self._wake,
+            lambda run: self._publisher.publish("alert", run),
+            self._keeping.carry_out,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
         notifiers = [LogNotifier(), *shown]
@@ -134,6 +150,8 @@ class Service:
             self._ingest.check_silence()
             self._desk.tick()
             self._delivery.tick()
+            if self._keeping.tick():
+                self._wake()
             self._publisher.heartbeat()
         return self._close()
 
@@ -224,6 +242,14 @@ class Service:
         self._ingest.committed(report.run, report.epoch, report.capture, "committed")
         self._publisher.publish("snapshot", report.run, report.step)
         self._desk.report(report)
+        self._keeping.grew(report.run)
+
+    def _release(self, run: str) -> str:
+        """Lets go of a run that is to be deleted; returns why not."""
+        reason = self._ingest.release(run)
+        if not reason:
+            self._desk.forget(run)
+        return reason
 
     def _on_failed(self, failed: Failed) -> None:
         if failed.capture < 0:

@@ -51,16 +51,25 @@ class SegmentWriter:
         self._folder = root / run
         self._folder.mkdir(parents=True, exist_ok=True)
         self._file: BinaryIO | None = None
-        self._name = ""
+        self.name = ""
+        """The segment that is appended to, relative to the root; empty while none is."""
+        self.written = 0
+        """Bytes appended since this writer was made."""
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> Extent:
         """Appends one record; the bytes are safe only after :meth:`sync`."""
-        file = self._open()
         specs, payload = _pack(arrays)
+        segment, offset = self.append_raw(payload)
+        return Extent(segment, offset, len(payload), zlib.crc32(payload), specs)
+
+    def append_raw(self, payload: bytes) -> tuple[str, int]:
+        """Appends a record that is packed already; returns its segment and offset."""
+        file = self._open()
         start = file.seek(0, os.SEEK_END)
         pad = -start % ALIGNMENT
         file.write(b"\0" * pad + payload)
-        return Extent(self._name, start + pad, len(payload), zlib.crc32(payload), specs)
+        self.written += pad + len(payload)
+        return self.name, start + pad
 
     def sync(self) -> None:
         """Returns when everything appended so far is on the disk."""
@@ -72,7 +81,7 @@ class SegmentWriter:
         """Closes the open segment; nothing is lost if the process is killed instead."""
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file, self.name = None, ""
 
     def _open(self) -> BinaryIO:
         if self._file is not None and self._file.tell() < SEGMENT_BYTES:
@@ -80,7 +89,7 @@ class SegmentWriter:
         self.close()
         path = next_path(self._folder)
         self._file = path.open("xb")
-        self._name = path.relative_to(self._root).as_posix()
+        self.name = path.relative_to(self._root).as_posix()
         return self._file
 
 
@@ -99,7 +108,7 @@ def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
     Raises:
         StoreError: the bytes are missing or do not match their checksum.
     """
-    payload = _pread(root / extent.segment, extent.offset, extent.length)
+    payload = read_bytes(root / extent.segment, extent.offset, extent.length)
     if zlib.crc32(payload) != extent.crc32:
         raise StoreError(
             f"{extent.segment} is damaged at byte {extent.offset}: the checksum of this snapshot does not match; "
@@ -125,7 +134,12 @@ def _view(payload: bytes, spec: ArraySpec) -> np.ndarray:
     return np.frombuffer(payload, dtype=spec.dtype, count=count, offset=spec.offset).reshape(spec.shape)
 
 
-def _pread(path: Path, offset: int, length: int) -> bytes:
+def read_bytes(path: Path, offset: int, length: int) -> bytes:
+    """Some bytes of a segment.
+
+    Raises:
+        StoreError: they are not there.
+    """
     try:
         with path.open("rb") as file:
             data = os.pread(file.fileno(), length, offset)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import epochs, schema
+from cm_server.stores.compaction import Step, compact_index
 from cm_server.stores.errors import StoreError, StoreInUseError
 from cm_server.stores.pictures import PictureWriter
 from cm_server.stores.segments import SegmentWriter
@@ -48,6 +49,19 @@ class StoreWriter:
         self.pictures.close()
         self._engine.dispose()
         self._lock.close()
+
+    def writing(self, run: str) -> str:
+        """The segment that a run's arrays are appended to now; empty if none is open."""
+        return self._segments[run].name if run in self._segments else ""
+
+    def release(self, run: str) -> None:
+        """Closes a run's segment; its next snapshot begins another."""
+        if run in self._segments:
+            self._segments.pop(run).close()
+
+    def compact_index(self, alone: bool) -> Iterator[Step]:
+        """Gives free pages of the index back; see `compaction.compact_index`."""
+        return compact_index(self._engine, alone)
 
     def transaction(self) -> AbstractContextManager[sa.Connection]:
         """One transaction, for what has tables and a module of its own beside this one (`DeliveryWriter`)."""
