@@ -165,6 +165,7 @@ def _set_up_alert_output(notify: NotifySettings) -> None:
 
 def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> None:
     """Builds the service from resolved options and runs it."""
+    keep = retention(values["retain"], values["run_limit"], "--retain", "--run-limit")
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
     if values["nice"]:
@@ -179,7 +180,7 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             worker=_worker_settings(values, book.watched_words()),
             rules=book,
             notify=notify,
-            retention=retention(values["retain"], values["run_limit"], "--retain", "--run-limit"),
+            retention=keep,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -37,7 +37,7 @@ class StoreWriter:
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
         _check_writable(self.directory)
-        self._lock = _locked(self.directory)
+        self._lock = lock_folder(self.directory)
         self._engine = schema.open_engine(self.directory, writer=True)
         self._segments: dict[str, SegmentWriter] = {}
         self.pictures = PictureWriter(self.directory, self._engine)
@@ -229,7 +229,7 @@ def _finite(values: Mapping[str, object]) -> dict[str, object]:
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
 
-def _locked(directory: Path) -> BinaryIO:
+def lock_folder(directory: Path) -> BinaryIO:
     """Keeps other servers off the store as long as the returned file is open; the system lets go if we are killed."""
     lock = (directory / "writer.lock").open("ab")
     try:
