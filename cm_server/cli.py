@@ -84,6 +84,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.control", "ControlError"),
         ("cm_server.notifiers.operations", "OperationError"),
         ("cm_server.keeping", "KeepingError"),
+        ("cm_server.exports.selection", "ExportError"),
     ):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

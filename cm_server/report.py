@@ -227,11 +227,13 @@ class SeriesPoint:
 
 @dataclass(frozen=True)
 class Scalars:
-    """One logged quantity: ``steps [S]`` int64, ``values [S]`` float64."""
+    """One logged quantity: ``steps [S]`` int64, ``values [S]`` float64; ``times [S]`` float64, when each was logged, where
+    it comes from the store's reader."""
 
     name: str
     steps: np.ndarray
     values: np.ndarray
+    times: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)

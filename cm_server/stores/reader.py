@@ -203,6 +203,7 @@ class StoreReader:
                 name,
                 np.array([row["step"] for row in mine], dtype=np.int64),
                 np.array([_number(row["value"]) for row in mine], dtype=np.float64),
+                np.array([row["time"] for row in mine], dtype=np.float64),
             )
             for name, mine in found.items()
         }, (rows[-1]["id"] if rows else after)
