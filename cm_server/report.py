@@ -227,7 +227,7 @@ class SeriesPoint:
 
 @dataclass(frozen=True)
 class Scalars:
-    """One logged quantity: ``steps [S]`` int64, ``values [S]`` float64; ``times [S]`` float64, when each was logged, where
+    """One logged quantity: ``steps [S]`` int64, ``values [S]`` float64; ``times [S]`` float64, when each was logged, if
     it comes from the store's reader."""
 
     name: str
