@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from cm_server.fault_points import reach
+from cm_server.stores.durable import make_folder, sync_folder
 from cm_server.stores.errors import StoreError
 
 ALIGNMENT = 64
@@ -44,45 +47,79 @@ class Extent:
 
 
 class SegmentWriter:
-    """Appends records to one run's newest segment. One writer per folder."""
+    """Appends records to one run's newest segment. One writer per folder.
+
+    A segment that could not be synced is left alone and a new one begun: after a failed sync nobody knows what of it is
+    on the disk, and a second sync that succeeds does not say.
+    """
 
     def __init__(self, root: Path, run: str) -> None:
         self._root = root
         self._folder = root / run
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO | None = None
+        make_folder(self._folder)
+        self._file: FileIO | None = None
         self._name = ""
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> Extent:
-        """Appends one record; the bytes are safe only after :meth:`sync`."""
+        """Appends one record; the bytes are safe only after :meth:`sync`.
+
+        Raises:
+            OSError: there is no room; what was written of the record is taken back.
+        """
         file = self._open()
         specs, payload = _pack(arrays)
         start = file.seek(0, os.SEEK_END)
         pad = -start % ALIGNMENT
-        file.write(b"\0" * pad + payload)
+        try:
+            _write_all(file, b"\0" * pad + payload)
+        except OSError:
+            file.truncate(start)
+            raise
+        reach("segment-appended")
         return Extent(self._name, start + pad, len(payload), zlib.crc32(payload), specs)
 
     def sync(self) -> None:
-        """Returns when everything appended so far is on the disk."""
+        """Returns when everything appended so far is on the disk.
+
+        Raises:
+            OSError: it is not.
+        """
         if self._file is not None:
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
+            try:
+                os.fdatasync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self.close()
+                raise
+        reach("segment-synced")
 
     def close(self) -> None:
         """Closes the open segment; nothing is lost if the process is killed instead."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         if self._file is not None and self._file.tell() < SEGMENT_BYTES:
             return self._file
+        self.sync()  # a record may end one segment and the next one of the same commit begin another
         self.close()
-        number = 1 + sum(1 for _ in self._folder.glob("*.seg"))
-        path = self._folder / f"{number:06d}.seg"
-        self._file = path.open("xb")
+        path = self._folder / f"{1 + _newest(self._folder):06d}.seg"
+        self._file = path.open("xb", buffering=0)
+        sync_folder(self._folder)
         self._name = path.relative_to(self._root).as_posix()
         return self._file
+
+
+def _newest(folder: Path) -> int:
+    """The highest number of a segment, 0 where there is none; numbers of removed ones are not counted on."""
+    return max((int(path.stem) for path in folder.glob("*.seg") if path.stem.isdecimal()), default=0)
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
