@@ -16,7 +16,8 @@ from cm_server.stores.reader import StoreReader
 
 OPTIONS = (PLACES[0], Option("json", bool, False, "print JSON instead of a table"))
 _DESCRIPTION = (
-    "Lists the runs in a store, newest first. `concept-monitor runs evolution RUN` says what changed between two steps."
+    "Lists the runs in a store, newest first. `concept-monitor runs evolution RUN` says what changed between two\n"
+    "steps, `concept-monitor runs verify` whether all is as it was written."
 )
 
 
@@ -26,6 +27,10 @@ def run(arguments: Sequence[str]) -> int:
         from cm_server.commands import evolution
 
         return evolution.run(arguments[1:])
+    if arguments and arguments[0] == "verify":
+        from cm_server.commands import runs_verify
+
+        return runs_verify.run(arguments[1:])
     flags = parser_for("concept-monitor runs", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "runs")
     reader = StoreReader(Path(values["store"]))
