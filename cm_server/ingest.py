@@ -41,6 +41,7 @@ from cm_server.counter import Counter, Send
 from cm_server.detectors import AnyDetector, LabelledDetector
 from cm_server.enquiries import vocabulary_answer
 from cm_server.events import EventPublisher
+from cm_server.fault_points import reach
 from cm_server.figure_intake import FigureIntake, flat
 from cm_server.probe_intake import ProbeIntake
 from cm_server.requests import RequestDesk
@@ -129,7 +130,7 @@ class Ingest:
             self._requests.ask(identity, envelope, envelope.message)
             return
         session = self._session(envelope.run, envelope.epoch)
-        if session is None:
+        if session is None or session.broken:
             self._counter.send(identity, self._to_a_stranger(envelope), envelope.run, envelope.epoch)
             return
         if session.lost:  # silent for a while (a debugger, a suspended laptop), and back
@@ -139,7 +140,11 @@ class Ingest:
         if handler is None:
             self.malformed += 1
             return
-        handler(session, envelope.message)
+        try:
+            handler(session, envelope.message)
+        except Exception:
+            session.breaks()
+            raise
 
     def _answer(self, identity: bytes, envelope: Envelope) -> None:
         worker, send = self._counter.worker, self._counter.send
@@ -151,8 +156,8 @@ class Ingest:
         now = time.monotonic()
         for session in self.sessions.values():
             if now - session.last_seen > SILENT_SECONDS and not session.lost and session.finish is None:
-                session.lost = True
                 self._counter.save(session.run, state="lost")
+                session.lost = True
         gone = [key for key, late in self._late.items() if now - late.last_seen > SILENT_SECONDS and not late.pending]
         for key in gone:
             self._forget(self._late.pop(key))
@@ -212,6 +217,7 @@ class Ingest:
         known, others = counter.reader.run(run), [e for e in counter.reader.epochs(run) if e.epoch != epoch]
         session = self._opened(session or Session(run, epoch, identity), hello, others)
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
+        session.broken = False
         if session.leads:
             self._save_run(session, hello, new=known is None)
         counter.writer.begin_epoch(run, epoch, hello.started, _given(hello.start_step), late=session.late)
@@ -283,6 +289,7 @@ class Ingest:
             counter.save(run, state=state, activity="", **stats)
             self._on_finish(run, session.step)
         counter.writer.end_epoch(run, session.epoch, state)
+        reach("end-committed")
         counter.reply(session, FinishAck())
         if self._late.pop((run, session.epoch), None) is None:
             self.sessions.pop(run, None)

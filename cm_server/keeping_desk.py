@@ -9,6 +9,7 @@ from typing import Any
 
 from cm_server.core.retention import Retention
 from cm_server.keeping import KEEP_TAG, Job, Keeper
+from cm_server.stores.compaction import Step
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
@@ -39,8 +40,7 @@ class KeepingDesk:
     ) -> None:
         self._keeper = Keeper(writer, release, alone=False)
         self._reader, self._retention, self._on_change = reader, retention, on_change
-        self._grown: set[str] = set()
-        self._looked = time.monotonic()
+        self._looked, self._seen = time.monotonic(), reader.newest_sequence()
         self._own: Job | None = None
 
     def carry_out(self, command: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,21 +54,14 @@ class KeepingDesk:
             self._on_change(run)
         return answer
 
-    def grew(self, run: str) -> None:
-        """A snapshot of this run was committed."""
-        if not self._retention.keeps_all:
-            self._grown.add(run)
-
     def tick(self) -> bool:
         """Takes one step of what is under way, at most a few megabytes of work.
 
         Returns:
             Whether there is more to do at once.
         """
-        if self._grown and self._own is None and time.monotonic() - self._looked >= EVERY_SECONDS:
-            self._looked = time.monotonic()
-            runs, self._grown = sorted(self._grown), set()
-            self._own = Job(0, self._retained(runs))
+        if not self._retention.keeps_all and self._own is None and self._is_time():
+            self._own = Job(0, self._retained())
         for job in (self._keeper.job, self._own):
             if job is not None and not job.state["done"]:
                 return self._advance(job)
@@ -86,8 +79,16 @@ class KeepingDesk:
             self._own = None
         return more
 
-    def _retained(self, runs: list[str]) -> Iterator[Any]:
-        for run in runs:
+    def _is_time(self) -> bool:
+        now = time.monotonic()
+        due = now - self._looked >= EVERY_SECONDS
+        self._looked = now if due else self._looked
+        return due
+
+    def _retained(self) -> Iterator[Step]:
+        """Applies the server's rules to the runs that grew since the last time."""
+        seen, self._seen = self._seen, self._reader.newest_sequence()
+        for run in self._reader.grown(seen):
             info = self._reader.run(run)
             if info is None or KEEP_TAG in info.tags:
                 continue

@@ -260,12 +260,13 @@ class Alert:
 
 @dataclass(frozen=True)
 class Gap:
-    """A capture or its data that did not arrive, and why."""
+    """A capture or its data that did not arrive, and why; later ones have a higher ``id``, whatever the clocks say."""
 
     run: str
     step: int
     time: float
     reason: str
+    id: int = 0
 
 
 @dataclass(frozen=True)

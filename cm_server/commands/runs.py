@@ -16,6 +16,7 @@ SUBCOMMANDS = {
     "tag": ("cm_server.commands.runs_tag", "add words to a run, or take them off"),
     "delete": ("cm_server.commands.runs_delete", "delete runs and free their space"),
     "prune": ("cm_server.commands.runs_prune", "give up the arrays of older snapshots; the curves stay"),
+    "verify": ("cm_server.commands.runs_verify", "compare everything with its checksums"),
     "compact": ("cm_server.commands.runs_compact", "give space back that nothing uses any more"),
     "backup": ("cm_server.commands.runs_backup", "copy the store, also while a server writes it"),
     "restore": ("cm_server.commands.runs_restore", "check a backup and put it in place"),

@@ -25,6 +25,7 @@ from cm_server.config import (
     resolve,
 )
 from cm_server.core.retention import Retention, RetentionError, parse
+from cm_server.fault_points import VARIABLE, arm
 from cm_server.notifiers.log import ALERT_LOGGER
 from cm_server.notifiers.redaction import guard
 from cm_server.rules import RuleBook
@@ -109,6 +110,7 @@ def run(arguments: Sequence[str]) -> int:
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     _set_up_alert_output(notify)
+    arm(os.environ.get(VARIABLE, ""))
     serve(values, book, notify)
     return 0
 

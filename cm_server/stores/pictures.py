@@ -38,7 +38,7 @@ class PictureWriter:
         rows = []
         for key, image in images.items():
             extent = self._segments.append({"image": image})
-            rows.append({"key": key, "digest": _digest(image)} | asdict(extent))
+            rows.append({"key": key, "digest": digest_of(image)} | asdict(extent))
         self._segments.sync()
         with self._engine.begin() as connection:
             connection.execute(insert(schema.images).on_conflict_do_nothing(), rows)
@@ -101,7 +101,8 @@ class PictureReader:
                 yield from connection.execute(query).mappings()
 
 
-def _digest(image: np.ndarray) -> str:
+def digest_of(image: np.ndarray) -> str:
+    """sha256 of what an image shows."""
     return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 

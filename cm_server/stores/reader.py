@@ -31,7 +31,9 @@ from cm_server.report import (
 from cm_server.stores import epochs, schema
 from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.lineage import Epoch
+from cm_server.stores.listed import ListedFiles
 from cm_server.stores.pictures import PictureReader
+from cm_server.stores.seals import seal_of
 from cm_server.stores.segments import ArraySpec, Extent, read_record
 from cm_server.stores.unit_rows import unit_columns
 
@@ -49,6 +51,7 @@ class StoreReader:
         self.directory = Path(directory)
         self._engine = schema.open_engine(self.directory, writer=False)
         self.pictures = PictureReader(self.directory, self._engine)
+        self._listed = ListedFiles(self.directory, self._engine)
 
     def close(self) -> None:
         """Closes the index."""
@@ -82,6 +85,15 @@ class StoreReader:
         query = sa.select(table).where(table.c.run == run, table.c.sequence > after)
         query = query.where(self._current(run, table)).order_by(table.c.step, table.c.sequence)
         return [SnapshotInfo(**row) for row in self._rows(query)]
+
+    def newest_sequence(self) -> int:
+        """The sequence number of the newest snapshot of all runs; 0 while there is none."""
+        return int(self._rows(sa.select(sa.func.max(schema.snapshots.c.sequence).label("n")))[0]["n"] or 0)
+
+    def grown(self, after: int) -> list[str]:
+        """Runs with snapshots of a sequence number above ``after``."""
+        table = schema.snapshots.c
+        return [row["run"] for row in self._rows(sa.select(table.run).where(table.sequence > after).distinct())]
 
     def epochs(self, run: str) -> list[Epoch]:
         """The training processes of a run, oldest first."""
@@ -134,6 +146,11 @@ class StoreReader:
         rows = self._rows(query.order_by(table.c.step.desc(), table.c.sequence.desc()).limit(1))
         if not rows:
             return None
+        if rows[0]["seal"] not in (None, seal_of(rows[0])):
+            raise StoreError(
+                f"index.sqlite is damaged: the checksum of run {run!r}, step {rows[0]['step']}, layer {layer!r} does "
+                "not match; restore the store from a backup, or look at `concept-monitor runs verify`"
+            )
         arrays = read_record(self.directory / "segments", _extent(rows[0]))
         info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
         texts = self._descriptions(rows[0]["sequence"], layer)
@@ -216,15 +233,19 @@ class StoreReader:
         rows: list[dict[str, Any]] = [{**row, "value": _number(row["value"])} for row in self._rows(query)]
         return [Alert(**row) for row in rows]
 
-    def gaps(self, run: str, after: float = -math.inf) -> list[Gap]:
-        """Captures that did not become snapshots, noted after a time, oldest first."""
+    def gaps(self, run: str, after: int = 0) -> list[Gap]:
+        """Captures that did not become snapshots, with an id above ``after``, in the order in which they were noted."""
         table = schema.gaps
-        query = sa.select(table).where(table.c.run == run, self._current(run, table)).order_by(table.c.id)
-        rows = self._rows(query if after == -math.inf else query.where(table.c.time > after))
-        return [Gap(row["run"], row["step"], row["time"], row["reason"]) for row in rows]
+        query = sa.select(table).where(table.c.run == run, table.c.id > after, self._current(run, table))
+        rows = self._rows(query.order_by(table.c.id))
+        return [Gap(row["run"], row["step"], row["time"], row["reason"], row["id"]) for row in rows]
 
     def concept_map(self, run: str) -> ConceptMap | None:
-        """The run's frozen map of the words; None while it is not fitted yet."""
+        """The run's frozen map of the words; None while it is not fitted yet.
+
+        Raises:
+            StoreError: it is damaged.
+        """
         info = self.run(run)
         if info is None or not info.map_fingerprint:
             return None
@@ -252,16 +273,22 @@ class StoreReader:
         return np.asarray(images[sample])
 
     def probe_images(self, fingerprint: str) -> np.ndarray | None:
-        """All images of a probe set, uint8 ``[N, H, W, 3]``, mapped and not read; None if not stored."""
-        path = self.directory / "probes" / f"{fingerprint}.npy"
-        if not fingerprint.isalnum() or not path.exists():
-            return None
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        """All images of a probe set, uint8 ``[N, H, W, 3]``, mapped and not copied; None if not stored.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        path = self._listed.path(f"probes/{fingerprint}.npy") if fingerprint.isalnum() else None
+        return None if path is None else np.load(path, mmap_mode="r", allow_pickle=False)
 
     def probe_labels(self, fingerprint: str) -> tuple[np.ndarray, tuple[str, ...]] | None:
-        """Class numbers int32 ``[N]`` and names of a probe set; None if it came without."""
-        path = self.directory / "probes" / f"{fingerprint}.labels.npz"
-        if not fingerprint.isalnum() or not path.exists():
+        """Class numbers int32 ``[N]`` and names of a probe set; None if it came without.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        path = self._listed.path(f"probes/{fingerprint}.labels.npz") if fingerprint.isalnum() else None
+        if path is None:
             return None
         with np.load(path, allow_pickle=False) as stored:
             return stored["numbers"], tuple(str(name) for name in stored["names"])
@@ -278,8 +305,8 @@ class StoreReader:
 @lru_cache(maxsize=8)
 def _load_map(reader: StoreReader, fingerprint: str, concepts: str) -> ConceptMap | None:
     words, categories = reader.words(concepts)
-    path = reader.directory / "maps" / f"{fingerprint}.npz"
-    if not path.exists():
+    path = reader._listed.path(f"maps/{fingerprint}.npz")
+    if path is None:
         return None
     with np.load(path, allow_pickle=False) as stored:
         x0, x1, y0, y1 = (float(v) for v in stored["extent"])

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
+from cm_server.fault_points import reach
+from cm_server.stores.durable import make_folder, sync_folder
 from cm_server.stores.errors import MissingBytesError, StoreError
 
 ALIGNMENT = 64
@@ -44,51 +47,79 @@ class Extent:
 
 
 class SegmentWriter:
-    """Appends records to one run's newest segment. One writer per folder."""
+    """Appends records to one run's newest segment. One writer per folder.
+
+    A segment that could not be synced is left alone and a new one begun: after a failed sync nobody knows what of it is
+    on the disk, and a second sync that succeeds does not say.
+    """
 
     def __init__(self, root: Path, run: str) -> None:
         self._root = root
         self._folder = root / run
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO | None = None
+        make_folder(self._folder)
+        self._file: FileIO | None = None
         self.name = ""
         """The segment that is appended to, relative to the root; empty while none is."""
         self.written = 0
         """Bytes appended since this writer was made."""
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> Extent:
-        """Appends one record; the bytes are safe only after :meth:`sync`."""
+        """Appends one record; the bytes are safe only after :meth:`sync`.
+
+        Raises:
+            OSError: there is no room; what was written of the record is taken back.
+        """
         specs, payload = _pack(arrays)
         segment, offset = self.append_raw(payload)
         return Extent(segment, offset, len(payload), zlib.crc32(payload), specs)
 
     def append_raw(self, payload: bytes) -> tuple[str, int]:
-        """Appends a record that is packed already; returns its segment and offset."""
+        """Appends a record that is packed already; returns its segment and offset.
+
+        Raises:
+            OSError: there is no room; what was written of the record is taken back.
+        """
         file = self._open()
         start = file.seek(0, os.SEEK_END)
         pad = -start % ALIGNMENT
-        file.write(b"\0" * pad + payload)
+        try:
+            _write_all(file, b"\0" * pad + payload)
+        except OSError:
+            file.truncate(start)
+            raise
+        reach("segment-appended")
         self.written += pad + len(payload)
         return self.name, start + pad
 
     def sync(self) -> None:
-        """Returns when everything appended so far is on the disk."""
+        """Returns when everything appended so far is on the disk.
+
+        Raises:
+            OSError: it is not.
+        """
         if self._file is not None:
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
+            try:
+                os.fdatasync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self.close()
+                raise
+        reach("segment-synced")
 
     def close(self) -> None:
         """Closes the open segment; nothing is lost if the process is killed instead."""
-        if self._file is not None:
-            self._file.close()
-            self._file, self.name = None, ""
+        file, self._file, self.name = self._file, None, ""
+        if file is not None:
+            file.close()
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         if self._file is not None and self._file.tell() < SEGMENT_BYTES:
             return self._file
+        self.sync()  # a record may end one segment and the next one of the same commit begin another
         self.close()
         path = next_path(self._folder)
-        self._file = path.open("xb")
+        self._file = path.open("xb", buffering=0)
+        sync_folder(self._folder)
         self.name = path.relative_to(self._root).as_posix()
         return self._file
 
@@ -98,8 +129,14 @@ def next_path(folder: Path) -> Path:
 
     Whoever removes a folder's newest segment leaves an empty one behind it (`stores.removal`), which keeps the count.
     """
-    newest = max((int(path.stem) for path in folder.glob("*.seg") if path.stem.isdigit()), default=0)
+    newest = max((int(path.stem) for path in folder.glob("*.seg") if path.stem.isdecimal()), default=0)
     return folder / f"{newest + 1:06d}.seg"
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:

@@ -1,0 +1,64 @@
+"""Real servers that are killed, starved and lied to."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from forked_servers import Servers, nursery
+from promised import Client
+
+
+@pytest.fixture(scope="session")
+def shims(tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """The preloaded library; None without a C compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    library = tmp_path_factory.mktemp("shims") / "shims.so"
+    source = Path(__file__).with_name("shims.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@pytest.fixture
+def shimmed(shims: Path | None) -> None:
+    """For tests that need the preloaded library."""
+    if shims is None:
+        pytest.skip("no C compiler (cc) to make the library that is preloaded into servers")
+
+
+@pytest.fixture(scope="session")
+def forking(shims: Path | None) -> Iterator[subprocess.Popen[str]]:
+    """The process that servers are forked from."""
+    preload = {"LD_PRELOAD": str(shims)} if shims is not None else {}
+    with nursery(preload | {"OMP_NUM_THREADS": "1"}) as process:
+        yield process
+
+
+@pytest.fixture
+def servers(forking: subprocess.Popen[str]) -> Iterator[Servers]:
+    """Starts servers, which end with the test."""
+    found = Servers(forking)
+    yield found
+    for server in found.started:
+        if server.alive:
+            server.kill()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Where the test's store is; made by its first server."""
+    (tmp_path / "disk").mkdir()
+    return tmp_path / "disk" / "store"
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """A client, not connected yet."""
+    found = Client()
+    yield found
+    found.close()
