@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,8 +20,13 @@ from cm_client.protocol.messages import (
 )
 from cm_server.counter import Counter
 from cm_server.sessions import Session
+from cm_server.stores.errors import why_unwritable
+
+logger = logging.getLogger(__name__)
 
 MOST_UNACKED = 64
+Row = tuple[int, int, float, dict[str, float | None]]
+"""Number, step, time and values by name."""
 
 
 class FigureIntake:
@@ -28,15 +34,42 @@ class FigureIntake:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
+        self._waiting: dict[tuple[str, str], tuple[Session, list[Row]]] = {}
 
     def scalars(self, session: Session, batch: ScalarBatch) -> None:
-        """Rows of logged quantities."""
+        """Rows of logged quantities; they are stored and acknowledged by `flush`, all that came together in one go."""
         rows = list(_scalar_rows(batch.rows))
-        self._counter.writer.add_scalars(session.run, session.epoch, rows)
         if rows:
+            self._waiting.setdefault((session.run, session.epoch), (session, []))[1].extend(rows)
+
+    def flush(self) -> None:
+        """Stores the rows that wait, in one transaction, and acknowledges them.
+
+        Where a row of one run cannot be stored, the others are, and that one's client sends its rows again.
+        """
+        waiting, self._waiting = list(self._waiting.values()), {}
+        if not waiting:
+            return
+        try:
+            self._store(waiting)
+        except Exception as error:
+            if why_unwritable(error):
+                raise
+            for one in waiting:
+                try:
+                    self._store([one])
+                except Exception:
+                    logger.exception("logged quantities of run %s could not be stored", one[0].run)
+
+    def _store(self, waiting: list[tuple[Session, list[Row]]]) -> None:
+        counter = self._counter
+        with counter.writer.together():
+            for session, rows in waiting:
+                counter.writer.add_scalars(session.run, session.epoch, rows)
+        for session, rows in waiting:
             session.step = max(session.step, rows[-1][1])
-            self._counter.reply(session, ScalarAck(max(row[0] for row in rows)))
-            self._counter.publisher.publish("scalars", session.run, session.step)
+            counter.reply(session, ScalarAck(max(row[0] for row in rows)))
+            counter.publisher.publish("scalars", session.run, session.step)
 
     def dropped(self, session: Session, message: Dropped) -> None:
         """Captures that will never come; a client of version 1.0 does not say which, and wants no answer."""
@@ -89,13 +122,17 @@ def flat(values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _scalar_rows(rows: list[list[Any]]) -> Iterator[tuple[int, int, float, dict[str, float | None]]]:
+def _scalar_rows(rows: list[list[Any]]) -> Iterator[Row]:
     """Well-formed rows; others are skipped."""
     for row in rows:
-        if len(row) != 4 or type(row[0]) is not int or type(row[1]) is not int or not isinstance(row[3], dict):
+        if len(row) != 4 or not _is_count(row[0]) or not _is_count(row[1]) or not isinstance(row[3], dict):
             continue
         values = {
             str(name)[:100]: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
             for name, value in row[3].items()
         }
         yield row[0], row[1], float(row[2]) if isinstance(row[2], (int, float)) else 0.0, values
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and -1 <= value < 2**53

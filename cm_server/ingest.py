@@ -88,7 +88,7 @@ class Ingest:
         self._on_finish = on_finish
         self._probes = ProbeIntake(self._counter)
         self._requests = RequestDesk(self._counter, lambda: self.sessions)
-        stream, figures = StreamIntake(self._counter), FigureIntake(self._counter)
+        stream, self._figures = StreamIntake(self._counter), FigureIntake(self._counter)
         captures = CaptureIntake(self._counter, stream)
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
             ProbeStart: self._probes.start,
@@ -99,9 +99,9 @@ class Ingest:
             CaptureChunk: captures.chunk,
             SampleKeys: stream.keys,
             SampleImages: stream.images,
-            ScalarBatch: figures.scalars,
-            Dropped: figures.dropped,
-            Heartbeat: figures.heartbeat,
+            ScalarBatch: self._figures.scalars,
+            Dropped: self._figures.dropped,
+            Heartbeat: self._figures.heartbeat,
             Answer: self._requests.answered,
             Finish: self._finish,
         }
@@ -151,6 +151,10 @@ class Ingest:
         for message in vocabulary_answer(worker.vocabulary, worker.encoder, envelope.message.known):
             send(identity, message, "", envelope.epoch)
 
+    def flush(self) -> None:
+        """Stores and acknowledges what waits to be stored together: call it after a burst of messages."""
+        self._figures.flush()
+
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""
         now = time.monotonic()
@@ -183,6 +187,7 @@ class Ingest:
         Returns:
             Why that cannot be, in words; empty where nothing of the run is held any more.
         """
+        self.flush()
         mine = [s for s in (self.sessions.get(run), *self._late.values()) if s is not None and s.run == run]
         if any(session.pending or not session.lost for session in mine):
             return f"run {run!r} is being written: end its training first (concept-monitor request {run} stop)"
@@ -275,7 +280,8 @@ class Ingest:
             self.sessions = {run: session for run, session in self.sessions.items() if not session.lost}
 
     def _finish(self, session: Session, finish: Finish) -> None:
-        """The run ends once its last captures are analysed."""
+        """The run ends once its last captures are analysed, and after all that it logged."""
+        self.flush()
         session.finish = finish
         self._counter.reply(session, Pong())
         if not session.pending:

@@ -227,7 +227,7 @@ class Service:
             try:
                 identity, *frames = self._socket.recv_multipart(flags=zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                break
             reach("message-received")
             try:
                 self._ingest.receive(identity.bytes, [frame.buffer for frame in frames])
@@ -235,6 +235,7 @@ class Service:
                 if why_unwritable(error):
                     raise
                 logger.exception("a message could not be handled and was skipped")
+        self._ingest.flush()
 
     def _drain_wakes(self) -> None:
         with suppress(BlockingIOError):
