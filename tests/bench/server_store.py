@@ -64,8 +64,6 @@ def build(store: Path, runs: int, snapshots: int, units: int) -> None:
         writer.save_run(f"run{number:04d}", name=f"training {number}", state="finished", encoder="conse")
         writer.save_layers(f"run{number:04d}", [(LAYER, units)])
         writer.begin_epoch(f"run{number:04d}", "e", 0.0, None)
-            SnapshotReport(REAL, number, number * 10, 1.0, 2.0, {LAYER: report}, {"analysis": 0.1}, "e")
-        )
     writer.close()
     with closing(sqlite3.connect(store / "index.sqlite")) as index:
         index.execute("PRAGMA synchronous=OFF")
