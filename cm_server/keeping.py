@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from cm_server.core.retention import Retention, RetentionError, parse
 from cm_server.stores import removal, schema
-from cm_server.stores.compaction import Step, compact_run
+from cm_server.stores.compaction import Step, compact, forget_images, of_images, of_run
 from cm_server.stores.pruning import doomed
 from cm_server.stores.writer import StoreWriter
 
@@ -107,7 +107,11 @@ class Keeper:
             removal.give_up_arrays(connection, run, gone.sequences)
         yield Step(run, snapshots=len(gone.sequences))
         if gone.sequences:
-            yield from compact_run(self._writer.directory, self._writer.transaction, run, self._writer.writing(run))
+            yield from self._compact_run(run)
+
+    def _compact_run(self, run: str) -> Iterator[Step]:
+        writer = self._writer
+        return compact(writer.transaction, of_run(writer.directory, run), writer.writing(run))
 
     def _progress(self, key: Any) -> dict[str, Any]:
         if self.job is None or self.job.key != key:
@@ -173,11 +177,14 @@ class Keeper:
     def _compact(self, command: Mapping[str, Any]) -> Iterator[Step]:
         writer = self._writer
         for run in self._all():
-            yield from compact_run(writer.directory, writer.transaction, run, writer.writing(run))
+            yield from self._compact_run(run)
         known = set(self._all())
         for folder in sorted((writer.directory / removal.SEGMENTS).glob("*")):
             if folder.name not in known:  # its run was deleted, and the server died before the files were
                 yield Step(folder.name, removal.free_run(writer.directory, folder.name, ()))
+        if self._alone:
+            yield from forget_images(writer.transaction)
+        yield from compact(writer.transaction, of_images(writer.directory), writer.pictures.writing)
         yield from writer.compact_index(self._alone)
 
     def _all(self) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import sqlalchemy as sa
 
 from cm_server.stores import schema
 from cm_server.stores.errors import StoreError
+from cm_server.stores.pictures import FOLDER as IMAGES
+from cm_server.stores.pictures import KEY_BYTES
+from cm_server.stores.pictures import PART as ALL_IMAGES
 from cm_server.stores.removal import SEGMENTS, free_segments, live_segments
 from cm_server.stores.segments import SegmentWriter, read_bytes
 
@@ -23,7 +27,8 @@ WORTH_IT = 0.25
 """A segment is written anew where more than this share of it is dead."""
 STEP_BYTES = 16 * 2**20
 STEP_PAGES = 1000
-Begin = Callable[[], Any]
+STEP_IMAGES = 500
+Begin = Callable[[], AbstractContextManager[sa.Connection]]
 """`StoreWriter.transaction`."""
 
 
@@ -38,55 +43,77 @@ class Step:
     snapshots: int = 0
 
 
-def compact_run(root: Path, begin: Begin, run: str, writing: str) -> Iterator[Step]:
-    """Writes a run's half-empty segments anew and removes what no row speaks of.
+@dataclass(frozen=True)
+class Records:
+    """Rows of a table that speak of the records in one folder of segments.
+
+    Attributes:
+        table: with the columns of an `Extent`.
+        root: what the segments' names are relative to.
+        folder: name of the folder below it.
+        only: which of the table's rows.
+    """
+
+    table: sa.Table
+    root: Path
+    folder: str
+    only: sa.ColumnElement[bool]
+
+
+def of_run(store: Path, run: str) -> Records:
+    """The arrays of a run's snapshots."""
+    reports = schema.layer_reports
+    return Records(reports, store / SEGMENTS, run, reports.c.run == run)
+
+
+def of_images(store: Path) -> Records:
+    """The images of stream captures."""
+    return Records(schema.images, store / IMAGES, ALL_IMAGES, sa.true())
+
+
+def compact(begin: Begin, records: Records, writing: str) -> Iterator[Step]:
+    """Writes half-empty segments anew and removes what no row speaks of.
 
     Args:
-        root: the store's folder.
         begin: opens a transaction.
-        run: run id.
+        records: which.
         writing: the segment that is appended to now, which stays; empty if none.
     """
-    folder = root / SEGMENTS
     with begin() as connection:
-        live = live_segments(connection, run)
-    yield Step(run, free_segments(folder, run, {*live, writing}))
+        live = live_segments(connection, records.table, records.only)
+    yield Step(records.folder, free_segments(records.root, records.folder, {*live, writing}))
     for segment, used in live.items():
-        size = _size(folder / segment)
+        size = _size(records.root / segment)
         if segment != writing and size and size - used > WORTH_IT * size:
-            yield from _rewritten(folder, begin, run, segment)
+            yield from _rewritten(begin, records, segment)
 
 
-def _rewritten(folder: Path, begin: Begin, run: str, segment: str) -> Iterator[Step]:
-    writer = SegmentWriter(folder, run)
-    before = _size(folder / segment)
+def _rewritten(begin: Begin, records: Records, segment: str) -> Iterator[Step]:
+    writer = SegmentWriter(records.root, records.folder)
+    before = _size(records.root / segment)
     try:
-        while rows := _some(begin, run, segment):
+        while rows := _some(begin, records, segment):
             try:
-                moved = [(row, writer.append_raw(_payload(folder, segment, row))) for row in rows]
+                moved = [(row, writer.append_raw(_payload(records.root, segment, row))) for row in rows]
             except StoreError as error:
                 yield Step(segment, problem=str(error))
                 return
             writer.sync()
             with begin() as connection:
                 for row, place in moved:
-                    connection.execute(_moved(row, *place))
+                    connection.execute(_moved(records.table, row, *place))
             yield Step(segment)
     finally:
         writer.close()
-    written = writer.written
-    with begin() as connection:
-        live = live_segments(connection, run)
-    if segment not in live:
-        (folder / segment).unlink(missing_ok=True)
-        yield Step(segment, before - written)
+    (records.root / segment).unlink(missing_ok=True)
+    yield Step(segment, before - writer.written)
 
 
-def _some(begin: Begin, run: str, segment: str) -> Sequence[Mapping[str, Any]]:
+def _some(begin: Begin, records: Records, segment: str) -> Sequence[Mapping[str, Any]]:
     """The next records of a segment, about `STEP_BYTES` of them."""
-    table = schema.layer_reports.c
-    columns = table.sequence, table.layer, table.offset, table.length, table.crc32
-    query = sa.select(*columns).where(table.run == run, table.segment == segment).order_by(table.offset)
+    table = records.table
+    columns = [*table.primary_key.columns, table.c.offset, table.c.length, table.c.crc32]
+    query = sa.select(*columns).where(records.only, table.c.segment == segment).order_by(table.c.offset)
     found, total = [], 0
     with begin() as connection:
         for row in connection.execute(query).mappings():
@@ -97,17 +124,44 @@ def _some(begin: Begin, run: str, segment: str) -> Sequence[Mapping[str, Any]]:
     return found
 
 
-def _payload(folder: Path, segment: str, row: Mapping[str, Any]) -> bytes:
-    payload = read_bytes(folder / segment, row["offset"], row["length"])
+def _payload(root: Path, segment: str, row: Mapping[str, Any]) -> bytes:
+    payload = read_bytes(root / segment, row["offset"], row["length"])
     if zlib.crc32(payload) != row["crc32"]:
         raise StoreError(f"{segment} is damaged at byte {row['offset']}: it is left as it is")
     return payload
 
 
-def _moved(row: Mapping[str, Any], segment: str, offset: int) -> sa.Update:
-    table = schema.layer_reports
-    about = sa.and_(table.c.sequence == row["sequence"], table.c.layer == row["layer"])
+def _moved(table: sa.Table, row: Mapping[str, Any], segment: str, offset: int) -> sa.Update:
+    about = sa.and_(*(column == row[column.name] for column in table.primary_key.columns))
     return sa.update(table).where(about).values(segment=segment, offset=offset)
+
+
+def forget_images(begin: Begin) -> Iterator[Step]:
+    """Lets go of the images of stream captures that no snapshot with arrays speaks of; their bytes go with `compact`.
+
+    Only while no server takes captures: an image may be here before the capture that it belongs to.
+    """
+    reports, snapshots, sets = schema.layer_reports, schema.snapshots, schema.sample_sets
+    with begin() as connection:
+        told = sa.func.json_extract(sa.type_coerce(reports.c.summary, sa.Text), "$.images")
+        used = set(connection.execute(sa.select(told).where(reports.c.segment != "").distinct()).scalars())
+        held = sa.exists().where(reports.c.sequence == snapshots.c.sequence, reports.c.segment != "")
+        used |= set(connection.execute(sa.select(snapshots.c.probe_fingerprint).where(held).distinct()).scalars())
+        known = dict(connection.execute(sa.select(sets.c.fingerprint, sets.c.image_keys)).tuples().all())
+        for fingerprint in known.keys() - used:
+            connection.execute(sa.delete(sets).where(sets.c.fingerprint == fingerprint))
+        kept = {
+            keys[start : start + KEY_BYTES].hex()
+            for fingerprint, keys in known.items()
+            if fingerprint in used
+            for start in range(0, len(keys), KEY_BYTES)
+        }
+        unused = sorted(set(connection.execute(sa.select(schema.images.c.key)).scalars()) - kept)
+    for start in range(0, len(unused), STEP_IMAGES):
+        with begin() as connection:
+            some = unused[start : start + STEP_IMAGES]
+            connection.execute(sa.delete(schema.images).where(schema.images.c.key.in_(some)))
+        yield Step("images")
 
 
 def compact_index(engine: sa.Engine, alone: bool) -> Iterator[Step]:
@@ -118,8 +172,7 @@ def compact_index(engine: sa.Engine, alone: bool) -> Iterator[Step]:
         alone: whether nobody else needs the index meanwhile; one that was made before pages could be given back in
             steps is then rewritten as a whole.
     """
-    mode = _pragma(engine, "auto_vacuum")
-    if mode == 2:
+    if _pragma(engine, "auto_vacuum") == 2:
         while (free := _pragma(engine, "freelist_count")) > 0:
             _pragma(engine, f"incremental_vacuum({STEP_PAGES})")
             left = _pragma(engine, "freelist_count")

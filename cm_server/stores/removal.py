@@ -70,11 +70,10 @@ def unused(connection: sa.Connection, probes: Collection[str]) -> list[str]:
     return [one for one in sorted(probes) if not used(one)]
 
 
-def live_segments(connection: sa.Connection, run: str) -> dict[str, int]:
-    """Bytes in use by segment of a run, as its index rows tell."""
-    table = schema.layer_reports.c
-    query = sa.select(table.segment, sa.func.sum(table.length)).where(table.run == run, table.segment != "")
-    return {str(name): int(length) for name, length in connection.execute(query.group_by(table.segment))}
+def live_segments(connection: sa.Connection, table: sa.Table, only: sa.ColumnElement[bool]) -> dict[str, int]:
+    """Bytes in use by segment, as the rows tell that ``only`` chooses."""
+    query = sa.select(table.c.segment, sa.func.sum(table.c.length)).where(only, table.c.segment != "")
+    return {str(name): int(length) for name, length in connection.execute(query.group_by(table.c.segment))}
 
 
 def free_segments(root: Path, run: str, live: Collection[str]) -> int:
