@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,24 @@ def test_a_limit_in_bytes_holds_on_the_disk(writer: StoreWriter) -> None:
         assert len(left) <= 5
         assert {0, 110} <= set(left)
         assert run_bytes(writer.directory, "a") <= one * 5 * 1.34, "at most a quarter of a file is dead"
+
+
+def test_images_of_stream_captures_go_with_the_last_snapshot_that_shows_them(writer: StoreWriter) -> None:
+    images = {f"{number:064x}": np.full((8, 8, 3), number, np.uint8) for number in range(6)}
+    keys = list(images)
+    writer.pictures.save_images(images)
+    for run, some in (("c", keys[:4]), ("d", keys[3:])):
+        writer.save_run(run, sample="stream")
+        writer.save_layers(run, [("layer3", 6), ("layer4", 6)])
+        writer.pictures.save_set(f"set {run}", some)
+        writer.commit_snapshot(replace(report(run, 0, 0), probe_fingerprint=f"set {run}"))
+    writer.pictures.close()
+    done(Keeper(writer), do="delete", runs=["c"])
+    done(Keeper(writer), do="compact")
+    with closing(StoreReader(writer.directory)) as reader:
+        assert sorted(reader.pictures.digests(keys)) == sorted(keys[3:]), "one of them belongs to both"
+        for row, key in enumerate(keys[3:]):
+            np.testing.assert_array_equal(reader.pictures.image("set d", row), images[key])
+        with pytest.raises(StoreError, match="not stored"):
+            reader.pictures.image("set c", 0)
+    assert sum(path.stat().st_size for path in (writer.directory / "images" / "all").glob("*.seg")) <= 3 * 192
