@@ -100,18 +100,29 @@ class Keeper:
         self.job = Job(self.job.key + 1 if self.job else 1, begun)
         return dict(self.job.state)
 
-    def prune_run(self, run: str, retention: Retention) -> Iterator[Step]:
-        """Gives up what these rules do not keep of a run, and the space."""
+    def prune_run(self, run: str, retention: Retention, thoroughly: bool = False) -> Iterator[Step]:
+        """Gives up what these rules do not keep of a run, and the space.
+
+        Args:
+            run: run id.
+            retention: the rules.
+            thoroughly: also the space in the file that is appended to; else that waits until the file is full.
+        """
         with self._writer.transaction() as connection:
             gone = doomed(connection, run, retention)
             removal.give_up_arrays(connection, run, gone.sequences)
         yield Step(run, snapshots=len(gone.sequences))
         if gone.sequences:
-            yield from self._compact_run(run)
+            yield from (self._compact_all_of if thoroughly else self._compact_run)(run)
 
     def _compact_run(self, run: str) -> Iterator[Step]:
         writer = self._writer
         return compact(writer.transaction, of_run(writer.directory, run), writer.writing(run))
+
+    def _compact_all_of(self, run: str) -> Iterator[Step]:
+        """Its newest segment too: it is closed, and the run's next snapshot begins another."""
+        self._writer.release(run)
+        return self._compact_run(run)
 
     def _progress(self, key: Any) -> dict[str, Any]:
         if self.job is None or self.job.key != key:
@@ -165,7 +176,7 @@ class Keeper:
             raise KeepingError("these rules keep everything: give --keep last:N, every:N or thin:N, or --limit SIZE")
         named = command.get("runs")
         runs = self._runs(named) if named else self.prunable()
-        return (step for run in runs for step in self.prune_run(run, retention))
+        return (step for run in runs for step in self.prune_run(run, retention, thoroughly=True))
 
     def prunable(self) -> list[str]:
         """All runs but those with the tag ``keep``."""
@@ -177,7 +188,7 @@ class Keeper:
     def _compact(self, command: Mapping[str, Any]) -> Iterator[Step]:
         writer = self._writer
         for run in self._all():
-            yield from self._compact_run(run)
+            yield from self._compact_all_of(run)
         known = set(self._all())
         for folder in sorted((writer.directory / removal.SEGMENTS).glob("*")):
             if folder.name not in known:  # its run was deleted, and the server died before the files were

@@ -82,29 +82,34 @@ def compact(begin: Begin, records: Records, writing: str) -> Iterator[Step]:
     with begin() as connection:
         live = live_segments(connection, records.table, records.only)
     yield Step(records.folder, free_segments(records.root, records.folder, {*live, writing}))
-    for segment, used in live.items():
-        size = _size(records.root / segment)
-        if segment != writing and size and size - used > WORTH_IT * size:
-            yield from _rewritten(begin, records, segment)
+    sparse = [name for name, used in live.items() if name != writing and _is_sparse(records.root / name, used)]
+    if sparse:
+        writer = SegmentWriter(records.root, records.folder)  # what is left of several goes into one
+        try:
+            for segment in sparse:
+                yield from _rewritten(begin, records, segment, writer)
+        finally:
+            writer.close()
 
 
-def _rewritten(begin: Begin, records: Records, segment: str) -> Iterator[Step]:
-    writer = SegmentWriter(records.root, records.folder)
-    before = _size(records.root / segment)
-    try:
-        while rows := _some(begin, records, segment):
-            try:
-                moved = [(row, writer.append_raw(_payload(records.root, segment, row))) for row in rows]
-            except StoreError as error:
-                yield Step(segment, problem=str(error))
-                return
-            writer.sync()
-            with begin() as connection:
-                for row, place in moved:
-                    connection.execute(_moved(records.table, row, *place))
-            yield Step(segment)
-    finally:
-        writer.close()
+def _is_sparse(path: Path, used: int) -> bool:
+    size = _size(path)
+    return size - used > WORTH_IT * size
+
+
+def _rewritten(begin: Begin, records: Records, segment: str, writer: SegmentWriter) -> Iterator[Step]:
+    before = _size(records.root / segment) + writer.written
+    while rows := _some(begin, records, segment):
+        try:
+            moved = [(row, writer.append_raw(_payload(records.root, segment, row))) for row in rows]
+        except StoreError as error:
+            yield Step(segment, problem=str(error))
+            return
+        writer.sync()
+        with begin() as connection:
+            for row, place in moved:
+                connection.execute(_moved(records.table, row, *place))
+        yield Step(segment)
     (records.root / segment).unlink(missing_ok=True)
     yield Step(segment, before - writer.written)
 
@@ -147,7 +152,8 @@ def forget_images(begin: Begin) -> Iterator[Step]:
         used = set(connection.execute(sa.select(told).where(reports.c.segment != "").distinct()).scalars())
         held = sa.exists().where(reports.c.sequence == snapshots.c.sequence, reports.c.segment != "")
         used |= set(connection.execute(sa.select(snapshots.c.probe_fingerprint).where(held).distinct()).scalars())
-        known = dict(connection.execute(sa.select(sets.c.fingerprint, sets.c.image_keys)).tuples().all())
+        rows = connection.execute(sa.select(sets.c.fingerprint, sets.c.image_keys))
+        known = {str(fingerprint): bytes(keys) for fingerprint, keys in rows}
         for fingerprint in known.keys() - used:
             connection.execute(sa.delete(sets).where(sets.c.fingerprint == fingerprint))
         kept = {

@@ -86,7 +86,8 @@ def _firing(connection: sa.Connection) -> dict[str, int]:
 
 def _deepest(connection: sa.Connection) -> dict[str, str]:
     table = schema.layers.c
-    return dict(connection.execute(sa.select(table.run, table.layer).order_by(table.position)).tuples().all())
+    rows = connection.execute(sa.select(table.run, table.layer).order_by(table.position))
+    return {str(run): str(layer) for run, layer in rows}
 
 
 def _d_anchor(connection: sa.Connection, run: str, layer: str, newest: bool) -> float | None:

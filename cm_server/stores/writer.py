@@ -49,6 +49,9 @@ class StoreWriter:
             self._engine = schema.open_engine(self.directory, writer=True)
             sync_folder(self.directory)
             self.pictures = PictureWriter(self.directory, self._engine)
+        except StoreError:
+            self._lock.close()
+            raise
         except (OSError, sa.exc.DBAPIError) as error:
             self._lock.close()
             raise cannot_open(self.directory, error) from None

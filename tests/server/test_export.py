@@ -34,8 +34,6 @@ def test_csv_has_the_columns_of_clip_dissect_and_every_neuron_once(reader: Store
     assert list(rows[0]) == ["layer", "unit", "description", "similarity"]
     expected = [(layer, str(unit)) for layer in ("layer3", "layer4") for unit in range(UNITS)]
     assert [(row["layer"], row["unit"]) for row in rows] == expected
-        (la, str(u)) for la in ("layer3", "layer4") for u in range(6)
-    ]
     _, report = reader.report("a", "layer4", 30)
     for row in rows[UNITS:]:
         unit = int(row["unit"])

@@ -231,9 +231,8 @@ def test_names_and_tags_are_a_persons_and_survive_the_training(writer: StoreWrit
         assert sum(p.units for p in reader.series("b")["layer4"]) == 3
 
 
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
+def test_commands_that_make_no_sense_are_refused_in_words(writer: StoreWriter) -> None:
+    cases = [
         ({"do": "delete", "runs": ["nobody"]}, "no run 'nobody'"),
         ({"do": "delete", "runs": []}, "name one run"),
         ({"do": "prune", "keep": "all"}, "keep everything"),
@@ -243,11 +242,10 @@ def test_names_and_tags_are_a_persons_and_survive_the_training(writer: StoreWrit
         ({"do": "tag", "run": "a", "add": ["a,b"], "remove": []}, "without a comma"),
         ({"do": "progress", "job": 7}, "no job 7"),
         ({"do": "dance"}, "choose one of"),
-    ],
-)
-def test_commands_that_make_no_sense_are_refused_in_words(writer: StoreWriter, command: dict, words: str) -> None:
-    with pytest.raises(KeepingError, match=words):
-        Keeper(writer).carry_out(command)
+    ]
+    for command, words in cases:
+        with pytest.raises(KeepingError, match=words):
+            Keeper(writer).carry_out(command)
 
 
 def test_a_run_that_is_written_is_not_deleted(writer: StoreWriter) -> None:

@@ -36,7 +36,7 @@ def downgraded(folder: Path, old: Path, version: str) -> Path:
         for table in tables:
             if not table.startswith("sqlite_"):
                 columns = ", ".join(f'"{row[1]}"' for row in connection.execute(f"PRAGMA main.table_info({table})"))
-                connection.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
+                connection.execute(f"INSERT OR REPLACE INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
         connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (version,))
         connection.commit()
     for path in store.glob("new.sqlite*"):
