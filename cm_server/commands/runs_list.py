@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -16,6 +17,11 @@ from cm_server.stores.overview import RunLine, run_lines
 from cm_server.stores.reader import StoreReader
 
 OPTIONS = (PLACES[0], Option("json", bool, False, "print JSON instead of a table"))
+COLUMNS = ("run", "name", "state", "begun", "sample", "snapshots", "step", "layer", "d_anchor", "size", "open alerts")
+COLUMNS += ("tags",)
+FIRST = ("run", "name", "state", "step", "d_anchor", "open alerts", "tags")
+"""What is shown on a terminal narrower than `WIDE`."""
+WIDE, PIPED_WIDTH = 120, 200
 STATES = ("waiting", "running", "finished", "failed", "lost")
 _DESCRIPTION = "Lists the runs in a store, newest first."
 
@@ -58,15 +64,30 @@ def _print_table(lines: Sequence[RunLine]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(markup=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
     tagged = any(line.info.tags for line in lines)
-    heads = ("run", "name", "state", "begun", "sample", "snapshots", "step", "layer", "d_anchor", "size", "open alerts")
-    table = Table(*heads, *(("tags",) if tagged else ()))
+    shown = [name for name in COLUMNS if (name in FIRST or console.width >= WIDE) and (tagged or name != "tags")]
+    table = Table(*shown)
     for line in lines:
-        info = line.info
-        begun = datetime.fromtimestamp(info.created).strftime("%Y-%m-%d %H:%M")
-        fall = " → ".join("-" if value is None else f"{value:.4f}" for value in (line.first, line.last))
-        step = "-" if line.last_step is None else str(line.last_step)
-        cells = (info.run, info.name, info.state, begun, info.sample, str(line.snapshots), step, line.layer, fall)
-        tags = (", ".join(info.tags),) if tagged else ()
-        table.add_row(*cells, readable(line.size), str(line.firing), *tags)
-    Console(markup=False).print(table)
+        cells = _cells(line)
+        table.add_row(*(cells[name] for name in shown))
+    console.print(table)
+
+
+def _cells(line: RunLine) -> dict[str, str]:
+    info = line.info
+    fall = " → ".join("-" if value is None else f"{value:.4f}" for value in (line.first, line.last))
+    return {
+        "run": info.run,
+        "name": info.name,
+        "state": info.state,
+        "begun": datetime.fromtimestamp(info.created).strftime("%Y-%m-%d %H:%M"),
+        "sample": info.sample,
+        "snapshots": str(line.snapshots),
+        "step": "-" if line.last_step is None else str(line.last_step),
+        "layer": line.layer,
+        "d_anchor": fall,
+        "size": readable(line.size),
+        "open alerts": str(line.firing),
+        "tags": ", ".join(info.tags),
+    }

@@ -129,9 +129,8 @@ def test_exports_land_where_they_should(capsys: pytest.CaptureFixture[str], stor
     assert [path.name for path in Path().iterdir()] == ["a.csv"], "nothing half done is left"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
+def test_wrong_input_gets_one_line(capsys: pytest.CaptureFixture[str], store: Path) -> None:
+    cases = [
         (["dance"], "choose one of list, show"),
         (["show", "aa"], "did you mean 'a'?"),
         (["delete", "nobody", "--yes"], "no run 'nobody'"),
@@ -144,14 +143,11 @@ def test_exports_land_where_they_should(capsys: pytest.CaptureFixture[str], stor
         (["tag", "a", "x,y"], "without a comma"),
         (["restore", "nowhere"], "is no backup"),
         (["export", "a", "--layer", "layer9"], "no layer 'layer9'"),
-    ],
-)
-def test_wrong_input_gets_one_line(
-    capsys: pytest.CaptureFixture[str], store: Path, arguments: list[str], words: str
-) -> None:
-    said = call(capsys, store, *arguments, code=2)
-    assert words in said
-    assert "Traceback" not in said
+    ]
+    for arguments, words in cases:
+        said = call(capsys, store, *arguments, code=2)
+        assert words in said
+        assert "Traceback" not in said
     assert listed(capsys, store).keys() == {"a", "b"}
 
 
