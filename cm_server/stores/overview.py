@@ -48,11 +48,13 @@ def run_lines(reader: StoreReader, runs: Iterable[RunInfo] | None = None) -> lis
         resumed = set(connection.execute(several).scalars())
         lines = []
         for info in reader.runs() if runs is None else runs:
-            layer = deepest.get(info.run, "")
-            number, step = _held(connection, info.run) if info.run in resumed else counts.get(info.run, (0, None))
-            ends = [_d_anchor(connection, info.run, layer, newest) for newest in (False, True)]
+            layer, first, last = deepest.get(info.run, ("", None, None))
+            number, step = counts.get(info.run, (0, None))
+            if info.run in resumed:  # what was superseded does not count
+                number, step = _held(connection, info.run)
+                first, last = (_d_anchor(connection, info.run, layer, newest) for newest in (False, True))
             on_disk = size_of(reader.directory, info.run)
-            lines.append(RunLine(info, layer, number, step, *ends, firing.get(info.run, 0), on_disk))
+            lines.append(RunLine(info, layer, number, step, first, last, firing.get(info.run, 0), on_disk))
     return lines
 
 
@@ -84,10 +86,17 @@ def _firing(connection: sa.Connection) -> dict[str, int]:
     return {run: int(count) for run, count in connection.execute(query)}
 
 
-def _deepest(connection: sa.Connection) -> dict[str, str]:
-    table = schema.layers.c
-    rows = connection.execute(sa.select(table.run, table.layer).order_by(table.position))
-    return {str(run): str(layer) for run, layer in rows}
+def _deepest(connection: sa.Connection) -> dict[str, tuple[str, float | None, float | None]]:
+    """By run its deepest layer, and d_anchor there in the run's first and newest snapshot; all in one query."""
+    layers, reports = schema.layers, schema.layer_reports.c
+    others = layers.alias()
+    deepest = sa.select(sa.func.max(others.c.position)).where(others.c.run == layers.c.run).scalar_subquery()
+    value = sa.func.json_extract(sa.type_coerce(reports.summary, sa.Text), "$.d_anchor")
+    of_layer = sa.select(value).where(reports.run == layers.c.run, reports.layer == layers.c.layer).limit(1)
+    first = of_layer.order_by(reports.step, reports.sequence).scalar_subquery()
+    last = of_layer.order_by(reports.step.desc(), reports.sequence.desc()).scalar_subquery()
+    query = sa.select(layers.c.run, layers.c.layer, first, last).where(layers.c.position == deepest)
+    return {run: (layer, *ends) for run, layer, *ends in connection.execute(query)}
 
 
 def _d_anchor(connection: sa.Connection, run: str, layer: str, newest: bool) -> float | None:

@@ -35,7 +35,7 @@ from cm_server.stores.listed import ListedFiles
 from cm_server.stores.pictures import PictureReader
 from cm_server.stores.seals import seal_of
 from cm_server.stores.segments import ArraySpec, Extent, read_record
-from cm_server.stores.unit_rows import unit_columns
+from cm_server.stores.unit_rows import Place, unit_columns
 
 T = TypeVar("T")
 
@@ -190,14 +190,20 @@ class StoreReader:
     ) -> dict[str, np.ndarray]:
         """Sequence numbers, steps, times and the unit's rows of some arrays, by step."""
         table, when = schema.layer_reports, schema.snapshots
-        arrays = sa.type_coerce(table.c.arrays, sa.Text).label("arrays")  # parsed once, not once a snapshot
+        arrays = sa.type_coerce(table.c.arrays, sa.Text)  # parsed once, not once a snapshot
         query = sa.select(table.c.sequence, table.c.step, when.c.captured_at, table.c.segment, table.c.offset, arrays)
         query = query.join(when, when.c.sequence == table.c.sequence)
-        query = query.where(table.c.run == run, table.c.layer == layer, table.c.sequence > after)
-        query = query.where(self._current(run, when)).order_by(table.c.step, table.c.sequence)
+        query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))
+        if after:
+            query = query.where(table.c.sequence > after)
         if until is not None:
             query = query.where(table.c.step <= until)
-        return self._again(lambda: unit_columns(self.directory / "segments", self._rows(query), names, unit))
+        query = query.order_by(table.c.step, table.c.sequence)
+        return self._again(lambda: unit_columns(self.directory / "segments", self._places(query), names, unit))
+
+    def _places(self, query: sa.Select) -> list[Place]:
+        with self._engine.connect() as connection:
+            return [Place(*row) for row in connection.execute(query)]
 
     def _again(self, read: Callable[[], T]) -> T:
         """What ``read`` gives; once more where a compaction moved the bytes after the look into the index."""
