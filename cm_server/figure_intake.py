@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +35,7 @@ class FigureIntake:
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
         self._waiting: dict[tuple[str, str], tuple[Session, list[Row]]] = {}
+        self._stats: dict[str, dict[str, Any]] = {}
 
     def scalars(self, session: Session, batch: ScalarBatch) -> None:
         """Rows of logged quantities; they are stored and acknowledged by `flush`, all that came together in one go."""
@@ -43,29 +44,31 @@ class FigureIntake:
             self._waiting.setdefault((session.run, session.epoch), (session, []))[1].extend(rows)
 
     def flush(self) -> None:
-        """Stores the rows that wait, in one transaction, and acknowledges them.
+        """Stores what waits, in one transaction, and acknowledges it.
 
         Where a row of one run cannot be stored, the others are, and that one's client sends its rows again.
         """
         waiting, self._waiting = list(self._waiting.values()), {}
-        if not waiting:
+        stats, self._stats = self._stats, {}
+        if not waiting and not stats:
             return
         try:
-            self._store(waiting)
+            self._store(waiting, stats)
         except Exception as error:
             if why_unwritable(error):
                 raise
             for one in waiting:
                 try:
-                    self._store([one])
+                    self._store([one], {})
                 except Exception:
                     logger.exception("logged quantities of run %s could not be stored", one[0].run)
 
-    def _store(self, waiting: list[tuple[Session, list[Row]]]) -> None:
+    def _store(self, waiting: list[tuple[Session, list[Row]]], stats: Mapping[str, dict[str, Any]]) -> None:
         counter = self._counter
         with counter.writer.together():
-            for session, rows in waiting:
-                counter.writer.add_scalars(session.run, session.epoch, rows)
+            counter.writer.add_scalars_of([(session.run, session.epoch, rows) for session, rows in waiting])
+            for run, values in stats.items():
+                counter.writer.save_run(run, stats=values)
         for session, rows in waiting:
             session.step = max(session.step, rows[-1][1])
             counter.reply(session, ScalarAck(max(row[0] for row in rows)))
@@ -90,9 +93,9 @@ class FigureIntake:
         self._counter.reply(session, CaptureAck(number, "dropped"))
 
     def heartbeat(self, session: Session, heartbeat: Heartbeat) -> None:
-        """The client is alive."""
+        """The client is alive; what it says of itself is stored with the next `flush`."""
         if heartbeat.stats and session.leads:
-            self._counter.writer.save_run(session.run, stats=flat(heartbeat.stats))
+            self._stats[session.run] = flat(heartbeat.stats)
         self._counter.reply(session, Pong())
         self._ack_again(session, heartbeat.unacked)
 
