@@ -1,4 +1,4 @@
-"""A client that keeps the protocol's promises and remembers what it was promised; driven by the test, message by message.
+"""A client that keeps the protocol's promises and remembers what it was promised; driven by the test, step by step.
 
 Not `cm_client`: what the server owes must hold for every client, and a test must say when something is sent again.
 """
