@@ -37,6 +37,7 @@ class Faults:
 class _Pipe:
     """One direction of one connection."""
 
+    connection: int
     source: socket.socket
     targets: list[socket.socket]
     under_way: deque[tuple[float, bytes]] = field(default_factory=deque)
@@ -99,9 +100,9 @@ class Proxy:
             client.close()
             return
         self.connections += 1
-        self._pipes.append(_Pipe(client, servers))
+        self._pipes.append(_Pipe(self.connections, client, servers))
         for number, server in enumerate(servers):
-            self._pipes.append(_Pipe(server, [client] if number == 0 else []))
+            self._pipes.append(_Pipe(self.connections, server, [client] if number == 0 else []))
 
     def _read(self, pipe: _Pipe) -> None:
         try:
@@ -129,12 +130,7 @@ class Proxy:
                 return
 
     def _of_same(self, pipe: _Pipe) -> list[_Pipe]:
-        ends = {pipe.source, *pipe.targets}
-        client_pipe = next(
-            one for one in self._pipes if one is pipe or (ends & set(one.targets) and len(one.targets) >= 1)
-        )
-        ends |= {client_pipe.source, *client_pipe.targets}
-        return [one for one in self._pipes if one.source in ends]
+        return [one for one in self._pipes if one.connection == pipe.connection]
 
     def _drop(self, pipes: list[_Pipe]) -> None:
         for pipe in pipes:
