@@ -19,16 +19,20 @@ from forked_servers import Servers
 from promised import FINGERPRINT, LAYERS, Client, images
 
 from cm_server.cli import main
-from cm_server.report import ConceptMap, LayerReport, SnapshotReport
+from cm_server.report import ConceptMap, LayerArrays, LayerReport, LayerSummary, SnapshotReport
 from cm_server.stores import schema
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.verify import verify
 from cm_server.stores.writer import StoreWriter
-from tests.server.plain_report import ARRAYS, SUMMARY
 
 RUNS, STEPS = ("a", "b"), (0, 10, 20)
 KEYS = ["01" * 32, "02" * 32]
+SUMMARY = LayerSummary(
+    layer="conv", units=2, live=2, d_anchor=0.85, centroid_baseline=0.87, coverage=0.5, distinct=2, pairwise=0.2,
+    effective_words=3.0, interpretable=2, tau=0.1, tau_null=0.1, temperature=0.1, probes=10, concepts=20, anchors=20,
+    categories={"object": 2}, fingerprint="f",
+)  # fmt: skip
 
 
 def report(run: str, step: int) -> SnapshotReport:
@@ -36,9 +40,15 @@ def report(run: str, step: int) -> SnapshotReport:
     rng = np.random.default_rng([len(run), ord(run[0]), step])
     layers = {}
     for layer in LAYERS:
-        arrays = replace(ARRAYS, embeddings=rng.random((2, 4), dtype=np.float32))
-        layers[layer] = LayerReport(replace(SUMMARY, layer=layer, d_anchor=float(rng.random())), arrays)
+        layers[layer] = LayerReport(replace(SUMMARY, layer=layer, d_anchor=float(rng.random())), _arrays(rng))
     return SnapshotReport(run, step // 10, step, 1.0, 2.0, layers, {"conv": 0.1}, "e", FINGERPRINT)
+
+
+def _arrays(rng: np.random.Generator) -> LayerArrays:
+    floats = {"similarities": (2, 5), "margin": (2,), "embeddings": (2, 4), "positions": (2, 2), "activations": (2, 9)}
+    made = {name: rng.random(shape, dtype=np.float32) for name, shape in floats.items()}
+    whole = {"concepts": rng.integers(0, 9, (2, 5), dtype=np.int32), "samples": np.zeros((2, 9), np.int32)}
+    return LayerArrays(live=np.ones(2, bool), shift=np.zeros(2, np.float32), **made, **whole)
 
 
 @pytest.fixture(scope="module")
