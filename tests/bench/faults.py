@@ -93,11 +93,9 @@ def _proxy(target: str, orders: Connection) -> None:
     while True:
         if orders.poll(every or None):
             faults = orders.recv()
-            every = faults.pop("cut", 0.0)
+            every, proxy.target = faults.pop("cut", 0.0), faults.pop("target", proxy.target)
             for name, value in faults.items():
                 setattr(proxy.faults, name, value)
-            if "target" in faults:
-                proxy.target = faults["target"]
             orders.send("done")
         else:
             proxy.cut()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import STAGES, assert_same, connected, content, drive
+from driving import BESIDE, WITHIN, alternating, assert_same, connected, content, drive
 from forked_servers import Servers
 from promised import Client
 
@@ -19,7 +19,7 @@ def test_a_server_killed_at_every_stage_leaves_a_store_as_if_it_had_not_been(
     half: int, servers: Servers, store: Path, client: Client, undisturbed: dict[str, Any]
 ) -> None:
     """Each server dies at another stage: the one after it begins with what is left."""
-    faults = [f"kill {point} 1" for point in STAGES[half::2]]
+    faults = [f"kill {point} 1" for point in alternating(BESIDE[half::2], WITHIN[half::2])]
     assert drive(servers, store, client, faults) >= len(faults) - 1
     assert_same(content(store), undisturbed)
 
@@ -31,12 +31,9 @@ def test_a_hundred_kills_at_random_stages_lose_nothing(
     chance, deaths, number = random.Random(0), 0, 0
     while deaths < 100:
         number += 1
-        (tmp_path / str(number)).mkdir()
         store, client = tmp_path / str(number) / "store", Client()
-        # An analysis that was under way at two deaths is given up, by design: not more than one of those.
-        points = [point for point in STAGES if point != "analysis"]
-        faults = [f"kill {chance.choice(points)} {chance.randint(1, 4)}" for _ in range(20)]
-        deaths += drive(servers, store, client, faults)
+        points = alternating(chance.choices(BESIDE, k=8), chance.choices(WITHIN, k=8))
+        deaths += drive(servers, store, client, [f"kill {point} {chance.randint(1, 3)}" for point in points])
         client.close()
         assert_same(content(store), undisturbed)
 
