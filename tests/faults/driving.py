@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -15,20 +16,28 @@ from cm_server.fault_points import POINTS
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.verify import verify
 
-BESIDE = ("message-received", "file-written", "file-renamed", "probe-stored", "scalars-inserted", "scalars-committed")
+BEFORE = ("message-received", "file-written", "file-renamed", "probe-stored")
+"""Stages before the first capture; a probe set whose file was renamed is there, and is not stored again."""
+BESIDE = ("scalars-inserted", "scalars-committed")
 """Stages passed while a capture may be under analysis; what servers die of twice is given up, so never two in a row."""
-WITHIN = [point for point in POINTS if point not in (*BESIDE, "analysis", "gap-committed")]
+WITHIN = tuple(point for point in POINTS if point not in (*BEFORE, *BESIDE, "analysis", "gap-committed"))
 """Stages of committing a capture."""
 
 
-def alternating(beside: Sequence[str] = BESIDE, within: Sequence[str] = WITHIN) -> list[str]:
-    """Each stage of both, one of each at a time as long as there are."""
-    pairs = zip_longest(beside, within)
-    return [point for pair in pairs for point in pair if point is not None]
+def stages(half: int) -> list[str]:
+    """Half of all stages, in an order in which each is passed although the server died at those before it."""
+    pairs = zip_longest(BESIDE[half::2], WITHIN[half::2])
+    return [*BEFORE[half::2], *(point for pair in pairs for point in pair if point is not None)]
 
 
-ROUNDS = 6
-"""Captures 2 and 6 raise an alert, 3 and 4 end one, so each fault point is passed several times."""
+def random_stages(chance: random.Random, count: int) -> list[str]:
+    """Stages by chance, never two in a row that what is under analysis could be blamed for."""
+    pairs = zip(chance.choices((*BEFORE, *BESIDE), k=count), chance.choices(WITHIN, k=count), strict=True)
+    return [point for pair in pairs for point in pair]
+
+
+ROUNDS = 7
+"""Capture 1 raises an alert at once, the five after it resolve it."""
 
 
 def round_of(client: Client, number: int) -> None:
