@@ -149,12 +149,13 @@ def test_every_flipped_bit_in_arrays_images_and_files_is_found_and_named_and_hur
         assert len(wrong) == (2 if name.startswith("maps") else 1)
 
 
-def test_bits_flipped_in_the_index_never_change_a_number_unseen(whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flips", [30, pytest.param(2000, marks=pytest.mark.soak)])
+def test_bits_flipped_in_the_index_never_change_a_number_unseen(flips: int, whole: Path, tmp_path: Path) -> None:
     """SQLite's own check finds its structure, the rows' checksums find the numbers; between them nothing is missed."""
     chance, right = random.Random(1), read_all(whole)
     size, seen = (whole / "index.sqlite").stat().st_size, 0
     store = Path(shutil.copytree(whole, tmp_path / "store"))
-    for _ in range(120):
+    for _ in range(flips):
         shutil.copyfile(whole / "index.sqlite", store / "index.sqlite")
         flip(store / "index.sqlite", chance.randrange(size), chance.randrange(8))
         try:

@@ -69,7 +69,7 @@ def test_a_server_on_a_full_disk_says_so_and_recovers(
     assert server.log.read_text().count(FULL) == 1, "it is said once"
     filler.unlink()
     assert settled(client, server)
-    assert server.says("can be written again")
+    wait_for(lambda: server.says("can be written again"), "the server says that there is space")
     for number in range(handed, ROUNDS):
         round_of(client, number)
         assert settled(client, server)
