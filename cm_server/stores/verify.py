@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError
 
 from cm_server.stores import schema
 from cm_server.stores.durable import file_checksum
@@ -79,7 +80,7 @@ def verify(directory: Path, progress: Progress = lambda done, total: None) -> Fi
             _files(directory, engine, found)
         finally:
             engine.dispose()
-    except sa.exc.DatabaseError as error:
+    except DatabaseError as error:
         if not isinstance(error.orig, sqlite3.DatabaseError) or isinstance(error.orig, sqlite3.OperationalError):
             raise
         found.damages.append(Damage("index", "index.sqlite", str(error.orig), "index"))
