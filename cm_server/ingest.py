@@ -229,6 +229,8 @@ class Ingest:
         if known is not None and known.probe_fingerprint and not session.probe_fingerprint:
             self._probes.restore(session, known.probe_fingerprint)
         counter.reply(session, self._welcome(session, others))
+        if not session.late:
+            counter.tell_again(session)
 
     def _opened(self, session: Session, hello: Hello, others: Sequence[Epoch]) -> Session:
         """The session in its place: the run's one live process, or one of the dead whose spools are sent."""

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import zmq
 
 from cm_client.protocol import encode, limits
-from cm_client.protocol.messages import AlertNotice
 from cm_server.alert_desk import AlertDesk
 from cm_server.attempts import Attempts
 from cm_server.cache import ArrayCache
 from cm_server.core.retention import Retention
+from cm_server.counter import notice_of
 from cm_server.delivery_desk import DeliveryDesk
 from cm_server.events import EventPublisher, write_discovery
 from cm_server.fault_points import reach
@@ -244,8 +244,7 @@ class Service:
 
     def _on_alert(self, alert: Alert) -> None:
         self._publisher.publish("alert", alert.run, alert.step)
-        fields = {k: v for k, v in asdict(alert).items() if k in AlertNotice.__annotations__}
-        self._ingest.reply(alert.run, AlertNotice(**fields))
+        self._ingest.reply(alert.run, notice_of(alert))
 
     def _send(self, identity: bytes, message: Any, run: str, epoch: str) -> None:
         self._sequence += 1

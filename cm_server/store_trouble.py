@@ -32,7 +32,7 @@ class StoreTrouble:
 
     def met(self, error: BaseException) -> bool:
         """Takes an error; whether it is about the store."""
-        reason = why_unwritable(error)
+        reason = why_unwritable(error, self._directory)
         if not reason:
             return False
         self._next = time.monotonic() + RETRY_SECONDS

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+_LEAST_FREE = 64 * 1024
 FULL = "there is no space left"
 _BY_ERRNO = {
     errno.ENOSPC: FULL,
@@ -41,8 +43,12 @@ class MissingBytesError(StoreError):
     """A file of arrays is not there; a reader that was overtaken by a compaction finds its bytes at another place."""
 
 
-def why_unwritable(error: BaseException) -> str:
+def why_unwritable(error: BaseException, directory: Path | None = None) -> str:
     """In words, why the store could not be written; empty where the error says nothing of the store.
+
+    Args:
+        error: what was raised.
+        directory: the store's folder; SQLite calls many a full disk an error of the disk, so the disk is asked too.
 
     >>> why_unwritable(OSError(errno.ENOSPC, "No space left on device")), why_unwritable(ValueError("x"))
     ('there is no space left', '')
@@ -51,7 +57,8 @@ def why_unwritable(error: BaseException) -> str:
         if isinstance(one, sqlite3.Error):
             code = getattr(one, "sqlite_errorcode", None)
             if code is not None and code & 0xFF in _BY_SQLITE:
-                return _BY_SQLITE[code & 0xFF]
+                failed = code & 0xFF == sqlite3.SQLITE_IOERR
+                return FULL if failed and directory is not None and _is_full(directory) else _BY_SQLITE[code & 0xFF]
         elif isinstance(one, OSError) and one.errno in _BY_ERRNO:
             return _BY_ERRNO[one.errno]
     return ""
@@ -59,12 +66,19 @@ def why_unwritable(error: BaseException) -> str:
 
 def cannot_open(directory: Path, error: BaseException) -> StoreError:
     """What to tell a person who starts a server on a store that cannot be opened for writing."""
-    reason = why_unwritable(error) or str(error).splitlines()[0]
+    reason = why_unwritable(error, directory) or str(error).splitlines()[0]
     cure = {
         FULL: "make room, or choose another folder with --store",
         _BY_SQLITE[sqlite3.SQLITE_CORRUPT]: "restore it from a backup, or choose another folder with --store",
     }.get(reason, "mend that, or choose another folder with --store")
     return StoreError(f"the store {directory} cannot be opened for writing, {reason}: {cure}")
+
+
+def _is_full(directory: Path) -> bool:
+    try:
+        return shutil.disk_usage(directory).free < _LEAST_FREE
+    except OSError:
+        return False
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

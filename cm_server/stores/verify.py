@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DatabaseError
 
 from cm_server.stores import schema
 from cm_server.stores.durable import file_checksum
@@ -19,6 +20,8 @@ from cm_server.stores.seals import seal_of
 from cm_server.stores.segments import ArraySpec, Extent, read_record
 
 Progress = Callable[[int, int], None]
+_AT_ONCE = 1000
+_COUNTS = (sa.func.count().label("n"), sa.func.coalesce(sa.func.sum(sa.column("length")), 0).label("size"))
 _MOST_WORDS = 20
 """Lines of SQLite's own check that are passed on."""
 
@@ -77,7 +80,7 @@ def verify(directory: Path, progress: Progress = lambda done, total: None) -> Fi
             _files(directory, engine, found)
         finally:
             engine.dispose()
-    except sa.exc.DatabaseError as error:
+    except DatabaseError as error:
         if not isinstance(error.orig, sqlite3.DatabaseError) or isinstance(error.orig, sqlite3.OperationalError):
             raise
         found.damages.append(Damage("index", "index.sqlite", str(error.orig), "index"))
@@ -114,25 +117,35 @@ def _orphans(engine: sa.Engine, found: Findings) -> Iterator[Damage]:
 
 def _records(directory: Path, engine: sa.Engine, found: Findings, progress: Progress) -> None:
     reports, images = schema.layer_reports, schema.images
-    with engine.connect() as connection:
-        layers = connection.execute(sa.select(reports.c.sequence, reports.c.layer)).all()
-        keys = connection.execute(sa.select(images.c.key)).scalars().all()
-    total = len(layers) + len(keys)
-    for done, (sequence, layer) in enumerate(layers):
-        progress(done, total)
+    counted = [_rows(engine, sa.select(*_COUNTS).select_from(table))[0] for table in (reports, images)]
+    total, done = sum(row["n"] for row in counted), 0
+    found.nbytes = sum(row["size"] for row in counted)
+    for sequence, layer in _keys(engine, reports.c.sequence, reports.c.layer):
+        progress(done := done + 1, total)
         of_row = sa.select(reports).where(reports.c.sequence == sequence, reports.c.layer == layer)
         found.damages += _twice(engine, of_row, lambda row: _layer_damage(directory, row))
         found.layers += 1
-    for done, key in enumerate(keys, len(layers)):
-        progress(done, total)
-        of_row = sa.select(images).where(images.c.key == key)
-        found.damages += _twice(engine, of_row, lambda row: _image_damage(directory, row))
+    for (key,) in _keys(engine, images.c.key):
+        progress(done := done + 1, total)
+        found.damages += _twice(
+            engine, sa.select(images).where(images.c.key == key), lambda row: _image_damage(directory, row)
+        )
         found.images += 1
-    progress(total, total)
-    found.nbytes = sum(
-        _rows(engine, sa.select(sa.func.coalesce(sa.func.sum(table.c.length), 0).label("n")))[0]["n"]
-        for table in (reports, images)
-    )
+
+
+def _keys(engine: sa.Engine, *columns: sa.Column) -> Iterator[tuple[Any, ...]]:
+    """All keys in order, some at a time: a store may have millions, and a long read would hold up its checkpoints."""
+    after: tuple[Any, ...] | None = None
+    while True:
+        query = sa.select(*columns).order_by(*columns).limit(_AT_ONCE)
+        if after is not None:
+            query = query.where(sa.tuple_(*columns) > sa.tuple_(*map(sa.literal, after)))
+        with engine.connect() as connection:
+            found = [tuple(row) for row in connection.execute(query)]
+        yield from found
+        if len(found) < _AT_ONCE:
+            return
+        after = found[-1]
 
 
 def _twice(engine: sa.Engine, query: sa.Select, look: Callable[[Mapping[str, Any]], Damage | None]) -> Iterator[Damage]:

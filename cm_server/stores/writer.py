@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
 
 from cm_server.fault_points import reach
 from cm_server.report import Alert, ConceptMap, SnapshotReport
@@ -57,7 +58,7 @@ class StoreWriter:
         except StoreError:
             self._lock.close()
             raise
-        except (OSError, sa.exc.DBAPIError) as error:
+        except (OSError, DBAPIError) as error:
             self._lock.close()
             raise cannot_open(self.directory, error) from None
 

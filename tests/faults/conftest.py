@@ -6,8 +6,10 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from driving import ROUNDS, content, drive
 from forked_servers import Servers, nursery
 from promised import Client
 
@@ -39,14 +41,34 @@ def forking(shims: Path | None) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Embeddings of the words, made once for all servers of the session."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def servers(forking: subprocess.Popen[str]) -> Iterator[Servers]:
+def servers(forking: subprocess.Popen[str], cache: Path, tmp_path: Path) -> Iterator[Servers]:
     """Starts servers, which end with the test."""
-    found = Servers(forking)
+    found = Servers(forking, cache, tmp_path)
     yield found
     for server in found.started:
-        if server.alive:
-            server.kill()
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    forking: subprocess.Popen[str], cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """The run of `driving` under one server that nobody disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    servers, client = Servers(forking, cache, folder), Client()
+    assert drive(servers, folder / "store", client) == 0
+    client.close()
+    found = content(folder / "store")
+    assert found["steps"] == list(range(0, 10 * ROUNDS, 10))
+    assert "resolved" in {state for _, _, state, _, _ in found["alerts"]}, "alerts begin and end"
+    return found
 
 
 @pytest.fixture

@@ -59,18 +59,24 @@ class Server:
 
 
 class Servers:
-    """Starts servers by forking."""
+    """Starts servers by forking.
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
+    Args:
+        process: of `nursery`.
+        cache: their common cache.
+        logs: folder of their logs.
+    """
+
+    def __init__(self, process: subprocess.Popen[str], cache: Path, logs: Path) -> None:
+        self._process, self._cache, self._logs = process, cache, logs
         self.started: list[Server] = []
 
     def start(self, store: Path, fault: str = "", segment_bytes: int = 0, **environment: str) -> Server:
         """Starts one on a store and waits until it listens; one that dies on the way has ``address`` empty."""
         with suppress(FileNotFoundError):
             (store / DISCOVERY_FILE).unlink()
-        log = store.parent / f"server-{len(self.started)}.log"
-        options = {"store": store, "cache": store.parent / "cache", "encoder": "planted", "projection": "pca"}
+        log = self._logs / f"server-{len(self.started)}.log"
+        options = {"store": store, "cache": self._cache, "encoder": "planted", "projection": "pca"}
         options |= {"listen": "tcp://127.0.0.1:0", "events": "tcp://127.0.0.1:0", "threads": 1}
         arguments = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
         given = {"arguments": arguments, "environment": environment | {"CM_FAULT": fault}, "log": str(log)}

@@ -1,4 +1,4 @@
-"""A client that keeps the protocol's promises and remembers what it was promised; driven by the test, message by message.
+"""A client that keeps the protocol's promises and remembers what it was promised; driven by the test, step by step.
 
 Not `cm_client`: what the server owes must hold for every client, and a test must say when something is sent again.
 """
@@ -23,9 +23,9 @@ FINGERPRINT = "ab" * 32
 
 
 def activations(number: int, layer: int) -> np.ndarray:
-    """What capture ``number`` holds: undefined in every fourth, so that an alert begins and ends."""
+    """What capture ``number`` holds: undefined in the second, so that an alert begins, and ends again."""
     values = np.random.default_rng([number, layer]).random((PROBES, UNITS), dtype=np.float32)
-    if number % 4 == 2:
+    if number == 1:
         values[:] = np.nan
     return values
 
@@ -51,6 +51,7 @@ class Client:
     over: bool = False
     notices: list[m.AlertNotice] = field(default_factory=list)
     stale: bool = True
+    _sent: set[int] = field(default_factory=set)
 
     def connect(self, address: str) -> None:
         """To a server, which will be asked to welcome us."""
@@ -90,7 +91,7 @@ class Client:
                 self._say(m.Hello("a run", "Net", -1, self.started, "1", "host", 1))
         elif time.monotonic() - self._beat > 0.3:
             self._beat = time.monotonic()
-            self._say(m.Heartbeat({}, [number for number, outcome in self.captures.items() if not outcome]))
+            self._say(m.Heartbeat({}, sorted(self._sent)))
             self._say_rows()
             if self.ended and self.probe_acked and all(self.captures.values()) and self.rows_acked == self.rows - 1:
                 self._say(m.Finish("finished", {}))
@@ -111,7 +112,7 @@ class Client:
         """Says what was handed over and is not acknowledged, from the beginning."""
         if not self.stale and self.probe_acked:
             for number, outcome in self.captures.items():
-                if not outcome:
+                if not outcome and number not in self._sent:
                     self._say_capture(number)
             self._say_rows()
 
@@ -135,6 +136,9 @@ class Client:
         alerts = {alert.id: alert for alert in reader.alerts(self.run)}
         for notice in self.notices:
             assert notice.id in alerts, "an alert that was told is not there"
+        if self.settled and not self.stale:
+            told = {notice.id for notice in self.notices}
+            assert {alert.id for alert in alerts.values() if alert.state == "firing"} <= told, "an alert was not told"
         if self.over:
             assert reader.run(self.run).state == "finished"
 
@@ -143,6 +147,7 @@ class Client:
             self._socket.send_multipart(encode(message, self.run, self.epoch, 0), zmq.NOBLOCK)
 
     def _say_capture(self, number: int) -> None:
+        self._sent.add(number)
         layers = [[name, UNITS] for name in LAYERS]
         self._say(m.CaptureStart(number, number * 10, float(number), FINGERPRINT, PROBES, layers))
         for layer in range(len(LAYERS)):
@@ -163,7 +168,10 @@ class Client:
     def _hear(self, message: Any) -> None:
         if isinstance(message, m.Welcome) and self.stale:
             self.stale, self._beat = False, 0.0
-            if message.known_probe != FINGERPRINT:
+            self._sent.clear()
+            if message.known_probe == FINGERPRINT:
+                self.probe_acked = True
+            else:
                 self._say_probes()
             self.send_new()
         elif isinstance(message, m.Unknown):
@@ -174,6 +182,7 @@ class Client:
                 self.send_new()
         elif isinstance(message, m.CaptureAck):
             self.captures[message.capture] = self.captures[message.capture] or message.outcome
+            self._sent.discard(message.capture)
         elif isinstance(message, m.ScalarAck):
             self.rows_acked = max(self.rows_acked, message.number)
         elif isinstance(message, m.AlertNotice):
