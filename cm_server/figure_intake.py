@@ -19,6 +19,7 @@ from cm_client.protocol.messages import (
     Unknown,
 )
 from cm_server.counter import Counter
+from cm_server.fault_points import reach
 from cm_server.sessions import Session
 from cm_server.stores.errors import why_unwritable
 
@@ -69,6 +70,7 @@ class FigureIntake:
             counter.writer.add_scalars_of([(session.run, session.epoch, rows) for session, rows in waiting])
             for run, values in stats.items():
                 counter.writer.save_run(run, stats=values)
+        reach("scalars-committed")
         for session, rows in waiting:
             session.step = max(session.step, rows[-1][1])
             counter.reply(session, ScalarAck(max(row[0] for row in rows)))

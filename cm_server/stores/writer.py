@@ -184,7 +184,6 @@ class StoreWriter:
             connection.exec_driver_sql(_ADD_SCALAR, values)
             reach("scalars-inserted")
             epochs.note_all(connection, [(run, epoch, min(steps), max(steps)) for run, epoch, steps in told])
-        reach("scalars-committed")
 
     def add_gap(self, run: str, step: int, reason: str, epoch: str = "", capture: int | None = None) -> None:
         """Records that a capture did not become a snapshot, and why; once where ``epoch`` and ``capture`` say which."""
