@@ -15,7 +15,7 @@ from dashboard.callbacks.overview import legend
 from dashboard.callbacks.reply import Reply
 from dashboard.components.aria import aria
 from dashboard.components.neuron import neuron_card
-from dashboard.components.summary import map_sentence
+from dashboard.components.summary import map_sentence, shown_instead
 from dashboard.data import RunData, Source
 from dashboard.figures import concept_map
 from dashboard.pages.overview import EMPTY
@@ -80,9 +80,11 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
     # The images its units answered to: a process that resumed the run may have had others than the one before.
     info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
     card = [here.run, here.page, layer, here.step, here.unit, snapshot.sequence]
+    point = data.at(layer, here.step)
+    earlier = shown_instead(point.step, snapshot.step) if point else ""
     return (
         reply.figure("map", figure),
-        reply.part("summary", [layer, snapshot.sequence], lambda: map_sentence(layout, report)),
+        reply.part("summary", [layer, snapshot.sequence, earlier], lambda: earlier + map_sentence(layout, report)),
         reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
         reply.part("card", card, lambda: neuron_card(here, info, layout, report, trail, snapshot.step)),
         reply.part("unit", [here.unit], lambda: "" if here.unit is None else here.unit),
