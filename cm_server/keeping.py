@@ -162,6 +162,7 @@ class Keeper:
             probes = removal.probe_sets(connection, run)
             removal.delete_rows(connection, run)
             unused = removal.unused(connection, probes)
+            removal.forget_probes(connection, unused)
         return Step(run, removal.free_run(writer.directory, run, unused), snapshots=snapshots)
 
     def _prune(self, command: Mapping[str, Any]) -> Iterator[Step]:

@@ -10,11 +10,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from cm_server import control
 from cm_server.config import ConfigError
 from cm_server.keeping import Keeper
 from cm_server.sizes import readable
-from cm_server.stores.errors import StoreInUseError
+from cm_server.stores.errors import StoreError, StoreInUseError, why_unwritable
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
 
@@ -40,11 +42,18 @@ def carry_out(store: Path, command: Mapping[str, Any], show: Callable[[State], N
     except StoreInUseError:
         return _by_server(store, command, show)
     with closing(writer):
-        keeper = Keeper(writer)
-        answer = keeper.carry_out(command)
-        while keeper.job is not None and keeper.job.advance():
-            show(keeper.job.state)
-        return answer if keeper.job is None else keeper.job.state
+        try:
+            return _here(Keeper(writer), command, show)
+        except (OSError, DBAPIError) as error:
+            reason = why_unwritable(error, store) or str(error).splitlines()[0]
+            raise StoreError(f"{store} could not be written, {reason}: mend that and give the command again") from None
+
+
+def _here(keeper: Keeper, command: Mapping[str, Any], show: Callable[[State], None]) -> State:
+    answer = keeper.carry_out(command)
+    while keeper.job is not None and keeper.job.advance():
+        show(keeper.job.state)
+    return answer if keeper.job is None else keeper.job.state
 
 
 def _by_server(store: Path, command: Mapping[str, Any], show: Callable[[State], None]) -> State:

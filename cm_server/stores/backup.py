@@ -29,6 +29,9 @@ MANIFEST = "backup.json"
 INDEX = "index.sqlite"
 FOLDERS = ("segments", "images", "probes", "maps")
 _CHUNK = 8 * 2**20
+_TIED = ".backup-"
+"""Folders of links in the store; one that is older than a day was left by a backup that was killed."""
+_OLD_SECONDS = 86_400.0
 Show = Callable[[str, int, int], None]
 """Called with a file's name, bytes done and bytes in all."""
 
@@ -60,7 +63,8 @@ def back_up(store: Path, target: Path, show: Show = lambda name, done, total: No
         raise StoreError(f"{target} exists already: a backup goes into a new folder, give another name")
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    tied = store / f".backup-{uuid.uuid4().hex[:12]}"
+    tied = store / f"{_TIED}{uuid.uuid4().hex[:12]}"
+    _sweep(store)
     try:
         part.mkdir(parents=True)
         _tie_down(store, tied)
@@ -121,6 +125,13 @@ def _moved_aside(store: Path) -> Path:
     with lock_folder(store):  # no server may go on writing what is moved
         store.replace(aside)
     return aside
+
+
+def _sweep(store: Path) -> None:
+    for path in store.glob(f"{_TIED}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                shutil.rmtree(path)
 
 
 def _tie_down(store: Path, tied: Path) -> None:

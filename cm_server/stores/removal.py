@@ -70,6 +70,16 @@ def unused(connection: sa.Connection, probes: Collection[str]) -> list[str]:
     return [one for one in sorted(probes) if not used(one)]
 
 
+def forget_probes(connection: sa.Connection, probes: Collection[str]) -> None:
+    """Deletes what the index says of the files of some probe sets, which are about to go (`free_run`)."""
+    files = schema.files
+    connection.execute(sa.delete(files).where(files.c.path.in_(_files_of(probes))))
+
+
+def _files_of(probes: Collection[str]) -> list[str]:
+    return [f"probes/{one}{end}" for one in probes if one.isalnum() for end in (".npy", ".labels.npz")]
+
+
 def live_segments(connection: sa.Connection, table: sa.Table, only: sa.ColumnElement[bool]) -> dict[str, int]:
     """Bytes in use by segment, as the rows tell that ``only`` chooses."""
     query = sa.select(table.c.segment, sa.func.sum(table.c.length)).where(only, table.c.segment != "")
@@ -107,8 +117,7 @@ def free_run(directory: Path, run: str, probes: Collection[str]) -> int:
     freed = sum(map(_removed, sorted(folder.glob("*")))) if folder.is_dir() else 0
     with suppress(OSError):
         folder.rmdir()
-    names = [f"probes/{one}{end}" for one in probes if one.isalnum() for end in (".npy", ".labels.npz")]
-    return freed + sum(_removed(directory / name) for name in names)
+    return freed + sum(_removed(directory / name) for name in _files_of(probes))
 
 
 def _removed(path: Path) -> int:
