@@ -9,8 +9,6 @@ from pathlib import Path
 
 STALL_SECONDS = 60.0
 """A loop that has not come round for this long hangs; storing a large probe set on a slow disk takes less."""
-TROUBLE_SECONDS = 30.0
-"""A store that could not be written counts as trouble for this long: without a new failure it is tried again."""
 LEAST_FREE = 64 * 2**20
 """Bytes that must be free on the store's disk before a client is sent here."""
 STARTING, SERVING, STOPPING = "starting", "serving", "stopping"
@@ -28,19 +26,15 @@ class Vitals:
         self._store, self._clock = store, clock
         self.phase = STARTING
         self._beat = clock()
-        self._failed_at: float | None = None
+        self._trouble = ""
 
-    def beat(self) -> None:
-        """The loop has come round."""
-        self._beat = self._clock()
+    def beat(self, trouble: str = "") -> None:
+        """The loop has come round.
 
-    def store_failed(self) -> None:
-        """Something could not be stored."""
-        self._failed_at = self._clock()
-
-    def store_works(self) -> None:
-        """Something was stored."""
-        self._failed_at = None
+        Args:
+            trouble: why the store cannot be written; empty while it can.
+        """
+        self._beat, self._trouble = self._clock(), trouble
 
     def dead(self) -> str:
         """Why a restart would help; empty while the loop comes round. A server that is still starting lives."""
@@ -53,9 +47,8 @@ class Vitals:
         """Why no client should be sent here now; empty if one may."""
         if self.phase != SERVING:
             return f"the server is {self.phase}"
-        failed = self._failed_at
-        if failed is not None and self._clock() - failed < TROUBLE_SECONDS:
-            return "the store could not be written: see the log"
+        if self._trouble:
+            return "the store cannot be written: see the log"
         if self._store is not None and shutil.disk_usage(self._store).free < LEAST_FREE:
             return "the store's disk is full"
         return self.dead()

@@ -25,8 +25,11 @@ from cm_server.config import (
     read_file,
     resolve,
 )
+from cm_server.core.retention import Retention, RetentionError, parse
+from cm_server.fault_points import VARIABLE, arm
 from cm_server.notifiers.log import ALERT_LOGGER
 from cm_server.rules import RuleBook
+from cm_server.sizes import size
 
 if TYPE_CHECKING:
     from cm_server.detectors import AnyDetector
@@ -72,6 +75,17 @@ RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of
 ALLOW_COMMANDS = Option(
     "allow_commands", bool, False, "let [notify.command…] tables of the TOML file run programs", in_file=False
 )
+RETAIN = Option(
+    "retain",
+    str,
+    "all",
+    "which snapshots keep their arrays per neuron (curves always stay): all, or one or more of last:N, every:N, thin:N "
+    "(all of the newest N, then fewer with age)",
+    metavar="RULES",
+)
+RUN_LIMIT = Option(
+    "run_limit", str, "", "most bytes of arrays per run, such as 20GB; older ones go first", metavar="SIZE"
+)
 DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
 OPTIONS = (
     *PLACES,
@@ -90,6 +104,8 @@ OPTIONS = (
     *logs.OPTIONS,
     DELIVER,
     ALLOW_COMMANDS,
+    RETAIN,
+    RUN_LIMIT,
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
 
@@ -109,6 +125,7 @@ def run(arguments: Sequence[str]) -> int:
     if notify.terminal:  # where alerts are shown in frames, not each of them once more as a line
         for handler in logging.getLogger().handlers:
             handler.addFilter(lambda record: record.name != ALERT_LOGGER)
+    arm(os.environ.get(VARIABLE, ""))
     return serve(values, book, notify)
 
 
@@ -137,8 +154,25 @@ def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> Not
     return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings
 
 
+def retention(rules: str, limit: str, rules_flag: str, limit_flag: str) -> Retention:
+    """What to keep, from two settings.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    try:
+        most = size(limit) if limit else 0
+    except ValueError as error:
+        raise ConfigError(f"{limit_flag} is {error}") from None
+    try:
+        return parse(rules, most)
+    except RetentionError as error:
+        raise ConfigError(f"{rules_flag}: {error}") from None
+
+
 def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> int:
     """Builds the service from resolved options and runs it; returns the exit code."""
+    keep = retention(values["retain"], values["run_limit"], "--retain", "--run-limit")
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
     if values["nice"]:
@@ -155,6 +189,7 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             notify=notify,
             http=values["http"],
             stop_seconds=values["stop_seconds"],
+            retention=keep,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):

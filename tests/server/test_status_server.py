@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cm_server import status_server
 from cm_server.metrics import Metrics
 from cm_server.status_server import MOST_CONNECTIONS, StatusError, StatusServer
-from cm_server.vitals import SERVING, STALL_SECONDS, STOPPING, TROUBLE_SECONDS, Vitals
+from cm_server.vitals import SERVING, STALL_SECONDS, STOPPING, Vitals
 
 
 class Clock:
@@ -81,17 +81,13 @@ def test_a_loop_that_hangs_is_dead_until_it_comes_round(vitals: Vitals, clock: C
     assert (vitals.dead(), vitals.unready()) == ("", "")
 
 
-def test_a_store_in_trouble_is_not_ready_and_never_dead(vitals: Vitals, clock: Clock) -> None:
+def test_a_store_in_trouble_is_not_ready_and_never_dead(vitals: Vitals) -> None:
     vitals.phase = SERVING
-    vitals.store_failed()
-    assert "could not be written" in vitals.unready()
+    vitals.beat("/secret/place/store: no space left")
+    assert vitals.unready() == "the store cannot be written: see the log"
     assert vitals.dead() == ""
-    vitals.store_works()
-    assert vitals.unready() == ""
-    vitals.store_failed()
-    clock.now += TROUBLE_SECONDS
     vitals.beat()
-    assert vitals.unready() == "", "without clients nothing would be tried, and nothing found to work again"
+    assert vitals.unready() == ""
 
 
 def test_metrics_are_what_prometheus_reads(served: StatusServer) -> None:
