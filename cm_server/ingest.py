@@ -111,16 +111,29 @@ class Ingest:
     def receive(self, identity: bytes, frames: Sequence[Any]) -> None:
         """Takes one message; whatever is in it, the server goes on."""
         try:
-            envelope = decode(frames)
-            if isinstance(envelope.message, VocabularyRequest):
-                self._answer(identity, envelope)
-                return
-            if not _is_run_id(envelope.run):
-                raise ProtocolError(f"run id {envelope.run[:64]!r}: give 1 to 64 letters, digits, dots, - or _")
+            envelope = self.read(frames)
         except ProtocolError as error:
             self.malformed += 1
             logger.warning("malformed message: %s", error)
             self._counter.send(identity, Refuse(str(error)), "", "")
+            return
+        self.take(identity, envelope)
+
+    def read(self, frames: Sequence[Any]) -> Envelope:
+        """What some frames say.
+
+        Raises:
+            ProtocolError: they are no message, or name no run where they should.
+        """
+        envelope = decode(frames)
+        if not (isinstance(envelope.message, VocabularyRequest) or _is_run_id(envelope.run)):
+            raise ProtocolError(f"run id {envelope.run[:64]!r}: give 1 to 64 letters, digits, dots, - or _")
+        return envelope
+
+    def take(self, identity: bytes, envelope: Envelope) -> None:
+        """Does what a message says."""
+        if isinstance(envelope.message, VocabularyRequest):
+            self._answer(identity, envelope)
             return
         if isinstance(envelope.message, Hello):
             self._hello(identity, envelope, envelope.message)
