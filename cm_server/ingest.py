@@ -54,6 +54,7 @@ from cm_server.worker import AnalysisWorker, ForgetJob
 logger = logging.getLogger(__name__)
 
 ENDS = ("finished", "failed", "lost")
+MOST_EPOCH = 64
 _RUN_CHARACTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
@@ -126,6 +127,8 @@ class Ingest:
             ProtocolError: they are no message, or name no run where they should.
         """
         envelope = decode(frames)
+        if len(envelope.epoch) > MOST_EPOCH:
+            raise ProtocolError(f"epoch {envelope.epoch[:64]!r}: give at most {MOST_EPOCH} characters")
         if not (isinstance(envelope.message, VocabularyRequest) or _is_run_id(envelope.run)):
             raise ProtocolError(f"run id {envelope.run[:64]!r}: give 1 to 64 letters, digits, dots, - or _")
         return envelope
@@ -175,6 +178,7 @@ class Ingest:
         session = self._session(run, epoch)
         if session is not None:
             session.pending.discard(capture)
+            session.sizes.pop(capture, None)
             self._counter.reply(session, CaptureAck(capture, outcome))
             if session.finish is not None and not session.pending:
                 self._end(session, session.finish)

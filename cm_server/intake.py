@@ -89,15 +89,23 @@ class Intake:
     @property
     def waiting(self) -> bool:
         """Whether something has been read and not been handled."""
-        return len(self._queue) > 0
+        return len(self._queue) > 0 or self._reader.busy
 
     def take(self) -> None:
         """Reads what has come, some of it, and handles a share."""
+        self.read()
+        self.handle()
+
+    def read(self) -> None:
+        """Reads what has come, some of it."""
         for _ in range(BURST):
             message = self._reader.next()
             if message is None:
-                break
+                return
             self._sort_in(*message)
+
+    def handle(self) -> None:
+        """Handles a share of what was read, in turns between the runs."""
         for waiting in self._queue.drain(BURST):
             self._handle(waiting)
 
@@ -172,6 +180,11 @@ class Reader:
         self._socket = socket
         self._begun: tuple[zmq.Frame, list[zmq.Frame]] | None = None
         self._more = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a message has been read in part."""
+        return self._begun is not None
 
     def next(self) -> tuple[zmq.Frame, list[zmq.Frame]] | None:
         """Who sent the next message, and its frames, at most one more than are allowed; None where none is there.

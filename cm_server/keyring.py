@@ -68,9 +68,7 @@ class Keyring:
         except ClientError as error:
             raise KeyringError(str(error)) from None
         if zmq.curve_public(self.secret) != self.public:
-            raise KeyringError(
-                f"key file {path}: public and secret do not belong together; run `concept-monitor keygen`"
-            )
+            raise KeyringError(f"key file {path}: public and secret are no pair; make another folder with keygen")
         self._seen: _Signature | None = None
         self._looked = float("-inf")
         self._clients: dict[bytes, Client] = {}
