@@ -13,6 +13,7 @@ import struct
 import typing
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -21,6 +22,9 @@ import numpy as np
 from cm_client.protocol import VERSION, encode, limits
 from cm_client.protocol.messages import MESSAGES, Array
 
+_MEMORY = Path("/dev/shm")
+FOLDER = str(_MEMORY) if _MEMORY.is_dir() else None
+"""Where targets keep files: in memory, where there is such a place."""
 Frames = list[bytes]
 Program = list[Frames]
 
