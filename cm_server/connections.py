@@ -75,7 +75,8 @@ class ConnectionLimit:
 
     def close(self) -> None:
         """Counts no longer."""
-        self._socket.disable_monitor()
+        if not self._socket.closed:  # which ends it too
+            self._socket.disable_monitor()
         self.monitor.close(0)
 
     def _events(self) -> Iterator[tuple[int, int]]:

@@ -14,22 +14,23 @@ from cm_server.keyring import Keyring
 
 
 class Gate:
-    """Guards the sockets of a context; made before any of them is bound.
+    """Guards the sockets of a context of its own.
 
     Args:
-        context: of the sockets.
         guards: the settings.
 
     Attributes:
+        context: of the sockets.
         keyring: who may enter, None where there are no keys.
 
     Raises:
         KeyringError: the folder of keys is not usable.
     """
 
-    def __init__(self, context: zmq.Context, guards: Guards) -> None:
+    def __init__(self, guards: Guards) -> None:
         self.keyring = Keyring(guards.keys) if guards.keys is not None else None
-        self._doorkeeper = Doorkeeper(context, self.keyring) if self.keyring is not None else None
+        self.context = zmq.Context()
+        self._doorkeeper = Doorkeeper(self.context, self.keyring) if self.keyring is not None else None
         self._most = max(1, allowed_connections(2 * guards.connections) // 2)
         self._limits: list[ConnectionLimit] = []
 

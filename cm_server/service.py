@@ -78,8 +78,8 @@ class Service:
     def __init__(self, settings: ServiceSettings) -> None:
         for flag, address in (("--listen", settings.listen), ("--events", settings.events)):
             check(flag, address, keyed=settings.guards.keys is not None)
-        self._context = zmq.Context()
-        self._gate = Gate(self._context, settings.guards)
+        self._gate = Gate(settings.guards)
+        self._context = self._gate.context
         self._ceiling = MemoryCeiling(settings.guards.memory)
         self.outgrown = False
         self._socket = open_router(self._context)

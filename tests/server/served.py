@@ -55,6 +55,8 @@ class Served:
             self.service.stop()
         self._thread.join(60)
         assert not self._thread.is_alive()
+        if self._error is not None:
+            raise self._error
 
     def _work(self) -> None:
         try:

@@ -125,8 +125,8 @@ def test_a_reader_hears_events_and_a_stranger_does_not(served: Served, ring: Key
 
 def test_without_a_doorkeeper_nobody_gets_in(ring: Keyring) -> None:
     """CURVE alone would let every key in; a doorkeeper that has gone must not open the door."""
-    context = zmq.Context()
-    gate = Gate(context, Guards(ring.folder))
+    gate = Gate(Guards(ring.folder))
+    context = gate.context
     router = open_router(context)
     gate.guard_ingest(router)
     assert router.getsockopt(zmq.ZAP_DOMAIN).rstrip(b"\0") == INGEST_DOMAIN
@@ -149,8 +149,8 @@ def test_without_a_doorkeeper_nobody_gets_in(ring: Keyring) -> None:
 
 
 def test_a_doorkeeper_that_does_not_answer_lets_nobody_in(ring: Keyring) -> None:
-    context = zmq.Context()
-    gate = Gate(context, Guards(ring.folder))
+    gate = Gate(Guards(ring.folder))
+    context = gate.context
     router = open_router(context)
     gate.guard_ingest(router)
     port = router.bind_to_random_port("tcp://127.0.0.1")
