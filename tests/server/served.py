@@ -39,7 +39,7 @@ class Served:
         self._ready = threading.Event()
         self._error: Exception | None = None
         self.service: Service | None = None
-        self._thread = threading.Thread(target=self._work)
+        self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
         assert self._ready.wait(60)
         if self._error is not None:

@@ -155,7 +155,7 @@ def test_rows_that_do_not_fit_lose_the_capture_and_leave_a_gap(desk: Desk, chunk
         (replace(START, layers=[["layer", True]]), "is not [path, units]"),
         (replace(START, layers=[["layer", 4, 7]]), "is not [path, units]"),
         (replace(START, layers=[["layer", 4], ["layer", 4]]), "announced twice"),
-        (replace(START, layers=[[f"l{i}", 65_536] for i in range(64)]), "bytes: 536870912 are allowed"),
+        (replace(START, layers=[[f"l{i}", 65_536, 7, 7] for i in range(3)]), "bytes: 536870912 are allowed"),
         (replace(START, kind="dream"), "kind 'dream'"),
         (replace(START, probe_fingerprint="cd"), "probe set that was not sent"),
     ],
@@ -212,7 +212,7 @@ def test_ill_formed_rows_are_skipped_and_the_others_taken(desk: Desk) -> None:
 
 
 def test_more_than_the_credit_lets_go_is_not_held(desk: Desk) -> None:
-    large = replace(START, layers=[["layer", CREDIT // (32 * 4)]])
+    large = replace(START, layers=[[f"l{i}", CREDIT // (8 * 32 * 4)] for i in range(8)])
     outcomes = [said(desk, replace(large, capture=number)) for number in range(12)]
     assert outcomes[:10] == [[]] * 10
     assert all("are on their way already" in answer.outcome for (answer,) in outcomes[10:])
