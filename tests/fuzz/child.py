@@ -12,6 +12,8 @@ import atheris
 with atheris.instrument_imports(include=["cm_client", "cm_server"]):
     import targets
 
+    TARGET = targets.make(os.environ["CM_FUZZ_TARGET"])  # imports what it needs: in here
+
     import cm_client.protocol  # noqa: F401
 
 import mutate
@@ -34,8 +36,7 @@ def mutation(data: bytes, most: int, seed: int) -> bytes:
 def main() -> None:
     """Never returns."""
     logging.disable(logging.CRITICAL)
-    target = targets.make(os.environ["CM_FUZZ_TARGET"])
-    atheris.Setup(sys.argv, target, custom_mutator=mutation)
+    atheris.Setup(sys.argv, TARGET, custom_mutator=mutation)
     atheris.Fuzz()
 
 

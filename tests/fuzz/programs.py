@@ -155,7 +155,8 @@ def message(name: str, rng: random.Random) -> Frames:
     for field, hint in typing.get_type_hints(MESSAGES[name]).items():
         kind = typing.get_origin(hint) or hint
         if hint is Array:
-            shape = [rng.choice((1, 2, 32)) for _ in range(rng.choice((1, 2, 4)))]
+            rank = rng.choice((1, 2, 4))
+            shape = [rng.choice((1, 2, 8) if rank == 4 else (1, 2, 32)) for _ in range(rank)]
             values[field] = np.zeros(shape, rng.choice(DTYPES[:4]))
         elif kind in _PLAIN:
             values[field] = rng.choice(_PLAIN[kind])
@@ -177,8 +178,8 @@ def anything(rng: random.Random, depth: int) -> Any:
     return rng.choice((rng.choice(NUMBERS), rng.choice(FLOATS), rng.choice(TEXTS), None, rng.random() < 0.5))
 
 
-def _m(name: str, **fields: Any) -> Frames:
-    return [bytes(frame) for frame in encode(MESSAGES[name](**fields), "r", "e", 1)]
+def _m(kind: str, /, **fields: Any) -> Frames:
+    return [bytes(frame) for frame in encode(MESSAGES[kind](**fields), "r", "e", 1)]
 
 
 def header_of(frames: Sequence[bytes]) -> dict[str, Any] | None:
