@@ -21,7 +21,7 @@ from typing import Any
 
 import zmq
 
-from cm_client.handshake import Handshakes
+from cm_client.handshake import UNKNOWN_KEY, Handshakes
 from cm_client.items import CaptureItem, ProbeImages
 from cm_client.keys import Keys, protect
 from cm_client.link import Link
@@ -265,7 +265,7 @@ class Transport:
             if self._over(now):
                 break
             more = self.server is not None and self._send(dealer, now)
-            self.trouble = handshakes.trouble()
+            self.trouble = "" if self.link.open else handshakes.trouble()
             self._tell(now)
             poller.register(dealer, zmq.POLLIN | (zmq.POLLOUT if self._frames else 0))
             ready = dict(poller.poll(math.ceil(1000 * (0.0 if more else self._pause(now)))))
@@ -342,7 +342,7 @@ class Transport:
         link = self.link
         if link.refused:
             self._refused(f"the server at {self.server} refused run {self.run!r}: {link.refused}")
-        elif not (link.ever_open or self._warned or self.server is None) and now > self._started + NO_SERVER_AFTER:
+        elif self.server is not None and not self._warned and self._is_kept_out(now):
             self._warned = True
             what = "the server at %s does not let us in" if self.trouble else "no server at %s"
             cure = self.trouble or "start one with `concept-monitor up`, or set CM_SERVER"
@@ -351,6 +351,12 @@ class Transport:
             self._rejected = True
             LOG.warning("the server did not take a capture: %s", link.rejections[0])
         self._tell_of_resume()
+
+    def _is_kept_out(self, now: float) -> bool:
+        """Whether no server answers, or one does and our key counts no more."""
+        if self.link.ever_open:
+            return not self.link.open and self.trouble == UNKNOWN_KEY
+        return now > self._started + NO_SERVER_AFTER
 
     def _tell_of_resume(self) -> None:
         if self._resumed or self._first_step is None or self._hello.start_step >= 0 or self._hello.backfill:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from cm_client.protocol.messages import (
@@ -79,13 +78,13 @@ class FigureIntake:
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """A client's map as stored: plain values under short keys; NaN and infinity are not JSON."""
+    """A client's map as stored: plain values under short keys, others as text; NaN and infinity are not JSON."""
     found: dict[str, Any] = {}
     for key, value in list(values.items())[:200]:
         if isinstance(value, float) and not math.isfinite(value):
             value = None
-        with suppress(TypeError):
-            found[str(key)[:100]] = value[:1000] if isinstance(value, str) else value
+        plain = value is None or isinstance(value, bool | int | float)
+        found[str(key)[:100]] = value if plain else str(value)[:1000]
     return found
 
 

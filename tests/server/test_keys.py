@@ -13,14 +13,18 @@ from served import HELLO, LOOPBACK, Peer, Served, until
 
 from cm_client.handshake import KEY_WANTED, NO_KEY_WANTED, OTHER_SERVER, UNKNOWN_KEY, Handshakes
 from cm_client.keys import Keys, protect, read_keys
+from cm_client.leftovers import upload
 from cm_client.protocol import messages as m
+from cm_client.spool_folders import create, find
 from cm_client.transport import Transport
+from cm_server.commands.up import _dashboard_key, _same_ports
 from cm_server.doorkeeper import EVENTS_DOMAIN, INGEST_DOMAIN
 from cm_server.events import EventSubscriber
 from cm_server.gate import Gate
 from cm_server.guards import Guards
 from cm_server.keyring import Keyring, KeyringError, add_client, make_server_key, revoke_client
 from cm_server.listening import ServiceError, open_router
+from dashboard.feed import Feed
 
 
 @pytest.fixture
@@ -210,3 +214,47 @@ def test_loopback_needs_no_keys(tmp_path: Path, connect: Callable[..., Peer]) ->
     served = Served(tmp_path, listen=LOOPBACK)
     assert isinstance(connect(served.running.listen).ask(HELLO), m.Welcome)
     served.stop()
+
+
+def test_the_dashboards_feed_shows_its_key(served: Served, ring: Keyring, caplog: pytest.LogCaptureFixture) -> None:
+    events = served.running.events
+    feed, stranger_feed = Feed(lambda: events, keys_of(ring, "wall")), Feed(lambda: events, stranger(ring))
+    feed.start()
+    stranger_feed.start()
+    assert until(lambda: feed.pulse()["silence"] is not None)
+    assert until(lambda: "does not let this dashboard listen; it does not know this key" in caplog.text)
+    assert stranger_feed.pulse()["silence"] is None
+    feed.stop()
+    stranger_feed.stop()
+
+
+def test_what_a_dead_process_left_is_sent_with_a_key_and_stays_without(
+    served: Served, ring: Keyring, tmp_path: Path
+) -> None:
+    hello = replace(HELLO, backfill=True)
+    dead = Transport(None, "r", hello, dict, lambda reason: None, lambda e, h: create(tmp_path, "r", e, h, 2**20))
+    dead.add_scalars(3, 0.0, {"loss": 1.5})
+    dead.start()
+    dead.close(m.Finish("finished", {}), timeout=20)
+    (left,) = find(tmp_path)
+    address = served.running.listen.replace("0.0.0.0", "127.0.0.1")
+    kept = upload(left, address, patience=5.0, keys=stranger(ring))
+    assert (kept.state, kept.rows_left) == ("kept", 1)
+    assert f"does not let us in; {UNKNOWN_KEY}" in kept.reason
+    sent = upload(left, address, keys=keys_of(ring, "trainer"))
+    assert (sent.state, sent.rows) == ("sent", 1)
+    assert served.running._reader.scalars("r")[0]["loss"].values.tolist() == [1.5]
+
+
+def test_a_server_and_its_dashboard_on_one_machine_find_a_readers_key(ring: Keyring) -> None:
+    assert _dashboard_key(str(ring.folder)) == {"key": str(ring.folder / "wall.key")}
+    assert _dashboard_key("") == {}
+    revoke_client(ring, "wall")
+    with pytest.raises(KeyringError, match="keygen dashboard --role reader"):
+        _dashboard_key(str(ring.folder))
+
+
+def test_a_server_that_is_started_again_keeps_its_ports() -> None:
+    taken = {"ingest": "tcp://127.0.0.1:4001", "events": "tcp://127.0.0.1:4002"}
+    given = {"listen": "tcp://127.0.0.1:0", "events": "tcp://0.0.0.0:7802"}
+    assert _same_ports(given, taken) == {"listen": "tcp://127.0.0.1:4001"}
