@@ -14,8 +14,8 @@ import targets
 
 from cm_client.protocol import codec
 
-SHORT = {"decode": 20_000, "ingest": 400, "link": 5_000, "records": 3_000, "zap": 5_000}
-FEWEST_EDGES = {"decode": 95, "ingest": 500, "link": 180, "records": 100, "zap": 10}
+SHORT = {"decode": 3_000, "ingest": 150, "link": 1_500, "records": 1_000, "zap": 1_500}
+FEWEST_EDGES = {"decode": 95, "ingest": 450, "link": 170, "records": 95, "zap": 10}
 
 
 @pytest.mark.parametrize("name", fuzz.NAMES)
