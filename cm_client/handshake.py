@@ -40,6 +40,10 @@ class Handshakes:
                 self._trouble = reason(event, value, self._keyed) or self._trouble
         return self._trouble
 
+    def forget(self) -> None:
+        """We are in: what was wrong before is over."""
+        self._trouble = ""
+
     def close(self) -> None:
         """Watches no longer."""
         self._socket.disable_monitor()

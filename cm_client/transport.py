@@ -265,7 +265,9 @@ class Transport:
             if self._over(now):
                 break
             more = self.server is not None and self._send(dealer, now)
-            self.trouble = "" if self.link.open else handshakes.trouble()
+            self.trouble = handshakes.trouble()
+            if self.link.open:
+                handshakes.forget()
             self._tell(now)
             poller.register(dealer, zmq.POLLIN | (zmq.POLLOUT if self._frames else 0))
             ready = dict(poller.poll(math.ceil(1000 * (0.0 if more else self._pause(now)))))

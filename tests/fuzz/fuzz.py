@@ -2,7 +2,7 @@
 
 libFuzzer through atheris chooses inputs by the branches they reach in ``cm_client`` and ``cm_server``; `mutate` makes
 new ones that keep headers, shapes and checksums valid. The corpus lies in ``corpus/TARGET.zip``: a run begins with it,
-and ``--keep`` writes back what a run has found, reduced to the inputs that reach something of their own.
+and ``--keep`` writes back what libFuzzer had at its end: inputs that each reach something of their own.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--inputs", type=int, default=100_000, help="how many to try (default 100000)")
     parser.add_argument("--seed", type=int, default=1, help="of chance (default 1)")
     parser.add_argument("--seconds", type=int, default=0, help="stop after so long; 0: do not")
-    parser.add_argument("--keep", action="store_true", help="write the corpus back, reduced")
+    parser.add_argument("--keep", action="store_true", help="write the corpus back")
     parser.add_argument("--crashes", default=str(HERE / "crashes"), help="folder for inputs that break a promise")
     parser.add_argument("--json", action="store_true", help="print JSON")
     flags = parser.parse_args(argv)
@@ -97,10 +97,7 @@ def run(name: str, inputs: int, seed: int, seconds: int, keep: bool, crashes: Pa
         limits += [f"-max_total_time={seconds}"] if seconds else []
         said = _child(name, [str(corpus), *limits, f"-artifact_prefix={crashes}/{name}-"], folder)
         if keep:
-            reduced = Path(folder, "reduced")
-            reduced.mkdir()
-            _child(name, ["-merge=1", f"-max_len={MOST_BYTES}", str(reduced), str(corpus)], folder)
-            store(name, reduced)
+            store(name, corpus)
     return outcome_of(name, said)
 
 
@@ -119,13 +116,17 @@ def outcome_of(name: str, said: str) -> Outcome:
 
 def load(name: str, folder: Path) -> None:
     """The kept corpus as files, and the seeds."""
-    import programs
-
     folder.mkdir()
-    for number, data in enumerate(programs.seeds()):
+    for number, data in enumerate(_seeds()):
         (folder / f"seed-{number:02}").write_bytes(data)
     for number, data in enumerate(kept(name)):
         (folder / f"kept-{number:05}").write_bytes(data)
+
+
+def _seeds() -> list[bytes]:
+    import programs
+
+    return programs.seeds()
 
 
 def kept(name: str) -> list[bytes]:
@@ -138,10 +139,11 @@ def kept(name: str) -> list[bytes]:
 
 
 def store(name: str, folder: Path) -> None:
-    """Keeps a folder's inputs, the same bytes for the same inputs."""
+    """Keeps a folder's inputs beside the seeds, the same bytes for the same inputs."""
     path = HERE / "corpus" / f"{name}.zip"
     path.parent.mkdir(exist_ok=True)
-    inputs = sorted({entry.read_bytes() for entry in folder.iterdir()}, key=lambda data: (len(data), data))
+    found = {entry.read_bytes() for entry in folder.iterdir()} - set(_seeds())
+    inputs = sorted(found, key=lambda data: (len(data), data))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, data in enumerate(inputs):
             archive.writestr(zipfile.ZipInfo(f"{number:05}"), data, zipfile.ZIP_DEFLATED)
