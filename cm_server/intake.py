@@ -36,8 +36,10 @@ from cm_server.keyring import Keyring
 
 logger = logging.getLogger(__name__)
 
-BURST = 256
-"""Messages read, and messages handled, before others get their turn."""
+MOST_READ = 256
+"""Messages that may wait for their turn: with frames of 1 MiB at most so many of these."""
+SHARE = 64
+"""Messages handled before what has come meanwhile is read: one that floods delays the others by no more."""
 MOST_CLIENTS = 4096
 """Connections whose allowances are remembered."""
 _MESSAGE_COST = 32 * 1024
@@ -97,8 +99,10 @@ class Intake:
         self.handle()
 
     def read(self) -> None:
-        """Reads what has come, some of it."""
-        for _ in range(BURST):
+        """Reads what has come, as far as there is room."""
+        for _ in range(MOST_READ):
+            if len(self._queue) >= MOST_READ:
+                return
             message = self._reader.next()
             if message is None:
                 return
@@ -106,7 +110,7 @@ class Intake:
 
     def handle(self) -> None:
         """Handles a share of what was read, in turns between the runs."""
-        for waiting in self._queue.drain(BURST):
+        for waiting in self._queue.drain(SHARE):
             self._handle(waiting)
 
     def _sort_in(self, identity: zmq.Frame, frames: list[zmq.Frame]) -> None:

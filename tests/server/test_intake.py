@@ -12,7 +12,7 @@ from served import HELLO
 
 from cm_client.protocol import messages as m
 from cm_server import intake as intake_module
-from cm_server.intake import BURST
+from cm_server.intake import MOST_READ, SHARE
 
 
 @pytest.fixture
@@ -27,17 +27,15 @@ def test_one_run_that_floods_over_many_connections_waits_for_itself_only(desk: D
     desk.note_order()
     flooders, good = [desk.client() for _ in range(8)], desk.client()
     for client in flooders:
-        for _ in range(40):
+        for _ in range(24):
             say(client, m.CaptureChunk(0, 0, 0, np.zeros((1, 1), np.float32)), "bad")
-    for _ in range(40):
+    for _ in range(24):
         say(good, m.CaptureChunk(0, 0, 0, np.zeros((1, 1), np.float32)), "good")
-    while desk.intake.figures["read"] < 9 * 40:
-        assert desk.router.poll(20_000)
-        desk.intake.read()
+    _read(desk, 9 * 24)
     while desk.intake.waiting:
         desk.intake.handle()
     places = [i for i, run in enumerate(desk.handled) if run == "good"]
-    assert (len(desk.handled), len(places)) == (360, 40)
+    assert (len(desk.handled), len(places)) == (216, 24)
     # ZeroMQ alone, in turns between the nine connections, would handle eight others before each.
     assert max(np.diff([-1, *places]) - 1) <= 2
 
@@ -129,9 +127,36 @@ def test_very_many_frames_are_thrown_away_in_parts_with_others_in_between(
     assert {type(a) for a in desk.answers} == {m.Refuse, m.Welcome}
 
 
-def test_a_share_is_handled_at_a_time(desk: Desk) -> None:
+def test_whoever_comes_after_a_flood_waits_for_one_share_of_it(desk: Desk) -> None:
+    """By counts: the flood is read and waits, one share of it is handled, and then it is the other's turn."""
+    desk.note_order()
+    flooder, good = desk.client(), desk.client()
+    for _ in range(MOST_READ - 1):
+        say(flooder, m.Heartbeat({}), "bad")
+    _read(desk, MOST_READ - 1)
+    desk.intake.handle()
+    assert desk.handled == ["bad"] * SHARE
+    say(good, m.Heartbeat({}), "good")
+    _read(desk, MOST_READ)
+    desk.intake.handle()
+    assert desk.handled.index("good") <= SHARE + 2
+    while desk.intake.waiting:
+        desk.intake.handle()
+    assert len(desk.handled) == MOST_READ, "nothing is lost by waiting"
+
+
+def test_no_more_is_read_than_may_wait(desk: Desk) -> None:
     client = desk.client()
-    for _ in range(3 * BURST):
+    for _ in range(2 * MOST_READ):
         say(client, m.Heartbeat({}))
-    desk.take_all(3 * BURST)
-    assert [type(a) for a in desk.answers] == [m.Unknown] * (3 * BURST)
+    _read(desk, MOST_READ)
+    desk.intake.read()
+    assert desk.intake.figures["read"] == MOST_READ
+    desk.take_all(MOST_READ)
+    assert [type(a) for a in desk.answers] == [m.Unknown] * (2 * MOST_READ)
+
+
+def _read(desk: Desk, messages: int) -> None:
+    while desk.intake.figures["read"] < messages:
+        assert desk.router.poll(20_000)
+        desk.intake.read()
