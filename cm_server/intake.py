@@ -31,8 +31,10 @@ from cm_client.protocol.messages import (
 )
 from cm_server.core.allowance import Allowance, Allowances
 from cm_server.core.fairness import FairQueue
+from cm_server.fault_points import reach
 from cm_server.ingest import Ingest
 from cm_server.keyring import Keyring
+from cm_server.stores.errors import why_unwritable
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,8 @@ MOST_READ = 256
 """Messages that may wait for their turn: with frames of 1 MiB at most so many of these."""
 SHARE = 64
 """Messages handled before what has come meanwhile is read: one that floods delays the others by no more."""
+SHARES = 4
+"""Shares before results and clocks get their turn."""
 MOST_CLIENTS = 4096
 """Connections whose allowances are remembered."""
 _MESSAGE_COST = 32 * 1024
@@ -94,9 +98,13 @@ class Intake:
         return len(self._queue) > 0 or self._reader.busy
 
     def take(self) -> None:
-        """Reads what has come, some of it, and handles a share."""
-        self.read()
-        self.handle()
+        """Reads what has come, some of it, and handles it share by share; then what waits for one commit is stored."""
+        for _ in range(SHARES):
+            self.read()
+            self.handle()
+            if not self.waiting:
+                break
+        self._ingest.flush()
 
     def read(self) -> None:
         """Reads what has come, as far as there is room."""
@@ -114,6 +122,7 @@ class Intake:
             self._handle(waiting)
 
     def _sort_in(self, identity: zmq.Frame, frames: list[zmq.Frame]) -> None:
+        reach("message-received")
         self.figures["read"] += 1
         who, now = identity.bytes, self._clock()
         if not self._is_let_in(identity):
@@ -137,7 +146,9 @@ class Intake:
     def _handle(self, waiting: _Waiting) -> None:
         try:
             self._ingest.take(*waiting)
-        except Exception:  # one client's message, or a full disk, must not end the others' runs
+        except Exception as error:  # one client's message must not end the others' runs
+            if why_unwritable(error):
+                raise
             logger.exception("a message could not be handled and was skipped")
 
     def _is_let_in(self, identity: zmq.Frame) -> bool:

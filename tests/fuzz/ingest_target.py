@@ -50,6 +50,7 @@ class IngestTarget:
         ingest = self._new_ingest()
         for number, frames in enumerate(programs.unpack(data)):
             ingest.receive(b"id", frames)
+            ingest.flush()
             self._commit(ingest, sometimes=number % 2 == 0)
         ingest.check_silence()
 

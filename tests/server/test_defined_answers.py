@@ -37,6 +37,7 @@ def said(desk: Desk, *messages: Any, run: str = "r", epoch: str = "e") -> list[A
     desk.answers.clear()
     for message in messages:
         desk.ingest.receive(b"id", [bytes(frame) for frame in encode(message, run, epoch, 0)])
+    desk.ingest.flush()
     return list(desk.answers)
 
 
