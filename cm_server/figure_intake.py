@@ -6,7 +6,6 @@ import logging
 import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from cm_client.protocol.messages import (
@@ -87,7 +86,7 @@ class FigureIntake:
         """Captures that will never come; a client of version 1.0 does not say which, and wants no answer."""
         numbers = message.captures if len(message.captures) == len(message.rows) else [None] * len(message.rows)
         for row, number in zip(message.rows, numbers, strict=True):
-            if len(row) == 2 and type(row[0]) is int and isinstance(row[1], str) and type(number) in (int, type(None)):
+            if _is_drop(row) and type(number) in (int, type(None)):
                 self._gap(session, row[0], row[1][:200], number)
         self._counter.publisher.publish("gap", session.run)
 
@@ -113,7 +112,7 @@ class FigureIntake:
     def _ack_again(self, session: Session, numbers: list[Any]) -> None:
         """Acks may get lost, and so may captures where a connection broke and neither side noticed."""
         for number in numbers[:MOST_UNACKED]:
-            if number in session.pending or type(number) is not int:
+            if type(number) is not int or number in session.pending:
                 continue
             if number in session.samples:  # its rows may be here, and its images are on their way
                 if (rows := session.samples[number].stalled()) is not None:
@@ -126,19 +125,20 @@ class FigureIntake:
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """A client's map as stored: plain values under short keys; NaN and infinity are not JSON.
+    """A client's map as stored: plain values under short keys, others as text; NaN and infinity are not JSON.
 
     What looks like a secret by its name and its value is not kept: a configuration is shown to everyone who may read.
 
     >>> flat({"lr": 0.1, "hub": {"API-KEY": "k-0123456"}})
-    {'lr': 0.1, 'hub': {'API-KEY': '***'}}
+    {'lr': 0.1, 'hub': "{'API-KEY': '***'}"}
     >>> flat({"hf_token": "hf_AbCdEfGhIjKl", "eos_token": "<|endoftext|>", "tokenizer": "bert-base-uncased"})
     {'hf_token': '***', 'eos_token': '<|endoftext|>', 'tokenizer': 'bert-base-uncased'}
     """
     found: dict[str, Any] = {}
     for key, value in list(values.items())[:200]:
-        with suppress(TypeError):
-            found[str(key)[:100]] = _shown(str(key), value)
+        shown = _shown(str(key), value)
+        plain = shown is None or isinstance(shown, bool | int | float)
+        found[str(key)[:100]] = shown if plain else str(shown)[:1000]
     return found
 
 
@@ -150,19 +150,26 @@ def _shown(key: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     hidden = _SECRET_NAME.search(key) and _SECRET_VALUE.fullmatch(value)
-    return HIDDEN if hidden else value[:1000]
+    return HIDDEN if hidden else value
+
+
+def _is_drop(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 2 and type(row[0]) is int and isinstance(row[1], str)
 
 
 def _scalar_rows(rows: list[list[Any]]) -> Iterator[Row]:
     """Well-formed rows; others are skipped."""
     for row in rows:
-        if len(row) != 4 or not _is_count(row[0]) or not _is_count(row[1]) or not isinstance(row[3], dict):
+        if not (isinstance(row, list) and len(row) == 4 and isinstance(row[3], dict)):
+            continue
+        if not (_is_count(row[0]) and _is_count(row[1])):
             continue
         values = {
             str(name)[:100]: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
             for name, value in row[3].items()
         }
-        yield row[0], row[1], float(row[2]) if isinstance(row[2], (int, float)) else 0.0, values
+        at = float(row[2]) if isinstance(row[2], (int, float)) else 0.0
+        yield row[0], row[1], at if math.isfinite(at) else 0.0, values
 
 
 def _is_count(value: Any) -> bool:

@@ -87,6 +87,15 @@ class Metrics:
         free.set_function(lambda: float(shutil.disk_usage(store).free))
         self.registry.register(GpuMemory())
 
+    def watch_gate(self, figures: Callable[[], Mapping[str, int]]) -> None:
+        """Connections, and how many of them were not let in: read at every scrape, from another thread."""
+        self._gauge("connections", "Connections now, of both ports.").set_function(lambda: figures()["connections"])
+        for name, meaning in (
+            ("denied", "Connections without a key that is let in, since the start."),
+            ("cut", "Connections beyond the allowed number, since the start."),
+        ):
+            self._gauge(f"connections_{name}", meaning).set_function(lambda name=name: figures()[name])
+
     def committed(self, report: SnapshotReport, began: float, ended: float) -> None:
         """A capture is in the store.
 

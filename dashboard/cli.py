@@ -15,10 +15,13 @@ from typing import Any
 
 import uvicorn
 
+from cm_client.errors import ClientError
+from cm_client.keys import told_keys
 from cm_server import logs
 from cm_server.config import (
     DASHBOARD_DOOR,
     DEFAULT_DASHBOARD_PORT,
+    KEY,
     ConfigError,
     Option,
     default_store,
@@ -38,6 +41,7 @@ OPTIONS = (
     Option("host", str, "127.0.0.1", "address to serve at"),
     Option("port", int, DEFAULT_DASHBOARD_PORT, "port to serve at, 0 for a free one", minimum=0),
     Option("events", str, "", "the server's event address; empty: as the store says", metavar="ADDRESS"),
+    KEY,
     *DASHBOARD_DOOR,
     Option("open_browser", bool, False, "open the page in a browser"),
     Option("wait", bool, False, "wait for the store if there is none yet"),
@@ -59,8 +63,9 @@ def main(arguments: list[str] | None = None) -> int:
         settings = resolve(OPTIONS, parser.parse_args(arguments), "dashboard")
         logs.set_up(settings, redact)
         access = _access(settings)
+        settings["keys"] = told_keys(settings["key"], {})
         listener = _prepare(settings)
-    except (ConfigError, StoreError, DashboardError) as error:
+    except (ConfigError, ClientError, StoreError, DashboardError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if access.required:
@@ -71,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(settings: dict[str, Any], listener: socket.socket, access: Access) -> None:
     """Runs the web server on a bound socket until it is interrupted."""
-    app = create_app(Path(settings["store"]), settings["events"] or None, access=access)
+    app = create_app(Path(settings["store"]), settings["events"] or None, access=access, keys=settings["keys"])
     config = uvicorn.Config(
         app.server,
         log_config=None,

@@ -27,6 +27,8 @@ from cm_server.config import (
 )
 from cm_server.core.retention import Retention, RetentionError, parse
 from cm_server.fault_points import VARIABLE, arm
+from cm_server.guards import MOST_CONNECTIONS, Guards
+from cm_server.memory import RESTART_STATUS
 from cm_server.notifiers.log import ALERT_LOGGER
 from cm_server.rules import RuleBook
 from cm_server.sizes import size
@@ -87,6 +89,11 @@ RUN_LIMIT = Option(
     "run_limit", str, "", "most bytes of arrays per run, such as 20GB; older ones go first", metavar="SIZE"
 )
 DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
+GUARDS = (
+    Option("keys", str, "", "folder made by keygen; needed to listen anywhere but on loopback", metavar="DIR"),
+    Option("connections", int, MOST_CONNECTIONS, "most connections at a time, of each port", minimum=1),
+    Option("memory", int, 0, "MB at which the server stops, to be started again; 0: half of the machine's", minimum=0),
+)
 OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
@@ -99,6 +106,7 @@ OPTIONS = (
         metavar="HOST:PORT",
     ),
     Option("stop_seconds", float, 10.0, "a stop takes this long at most to commit what was handed over", minimum=0),
+    *GUARDS,
     *ANALYSIS,
     RULES,
     *logs.OPTIONS,
@@ -114,7 +122,8 @@ def run(arguments: Sequence[str]) -> int:
     """Serves until SIGINT or SIGTERM.
 
     Returns:
-        0 if everything handed over is committed; 1 if captures were left to their clients, which send them again.
+        0 if everything handed over is committed; 1 if captures were left to their clients, which send them again;
+        `RESTART_STATUS` where it is to be started again.
     """
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
@@ -190,6 +199,7 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             http=values["http"],
             stop_seconds=values["stop_seconds"],
             retention=keep,
+            guards=_guards(values),
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -212,7 +222,14 @@ def _announce(service: Service, values: Mapping[str, Any]) -> None:
 def _exit_code(service: Service) -> int:
     if service.left:
         logger.warning("%d captures are left to their clients, which send them again", service.left)
+    if service.outgrown:
+        return RESTART_STATUS
     return 1 if service.left else 0
+
+
+def _guards(values: Mapping[str, Any]) -> Guards:
+    keys = Path(values["keys"]).expanduser() if values["keys"] else None
+    return Guards(keys, values["connections"], values["memory"] * 2**20)
 
 
 def _encoder(detector: AnyDetector, values: Mapping[str, Any]) -> Encoder:
