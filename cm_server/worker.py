@@ -114,6 +114,7 @@ class WorkerSettings:
         bootstrap: resampled probe sets per capture for the labels' stability; 0: none.
         placement: of the units among the words.
         watched: words whose distance from the nearest units is followed.
+        keep_every: all similarities are kept of every n-th capture, so that d_anchor can be had at another T; 0: never.
     """
 
     encoder: Encoder
@@ -126,6 +127,7 @@ class WorkerSettings:
     bootstrap: int = 0
     placement: str = "barycentric"
     watched: tuple[str, ...] = ()
+    keep_every: int = 0
 
 
 @dataclass
@@ -306,7 +308,8 @@ class AnalysisWorker:
                 state.calibrations[name] = self._calibrate(job.run, name, units, state)
         settings = self._settings
         fixed = state.context, state.vocabulary, state.calibrations
-        analysis = Analysis(*fixed, settings.tau, settings.bootstrap, settings.watched)
+        keep = settings.keep_every > 0 and capture.capture % settings.keep_every == 0
+        analysis = Analysis(*fixed, settings.tau, settings.bootstrap, settings.watched, keep)
         report = analyse(job.run, capture, analysis, state.before(job), job.received_at, job.epoch)
         report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
         state.previous[job.epoch] = report

@@ -160,8 +160,8 @@ class StoreWriter:
         with self._engine.begin() as connection:
             connection.execute(insert(schema.concept_sets).values(**row).on_conflict_do_nothing())
 
-    def save_map(self, fingerprint: str, layout: ConceptMap) -> None:
-        """Stores the frozen map of the words once."""
+    def save_map(self, fingerprint: str, layout: ConceptMap, text: np.ndarray | None = None) -> None:
+        """Stores the frozen map of the words once, with their embeddings ``[K, D]`` where they are given."""
         path = self.directory / "maps" / f"{fingerprint}.npz"
         with _Atomic(path) as file:
             np.savez(
@@ -170,6 +170,7 @@ class StoreWriter:
                 anchors=layout.anchors.astype(np.int32),
                 extent=np.asarray(layout.extent, dtype=np.float64),
                 method=np.asarray(layout.method),
+                **({} if text is None else {"text": text.astype(np.float32)}),
             )
 
     def save_probe_images(self, fingerprint: str, images: np.ndarray) -> None:

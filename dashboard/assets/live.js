@@ -14,13 +14,15 @@
         busy: new Map(),
         number: 0,
         latencies: [],
+        pages: ['overview', 'map'], // further ones: places.js
+        cares: () => false, // whether a page of no single run wants to hear of a change
     });
     const PATIENCE = 4000; // a page that has not answered after this long is asked again
 
     cm.set = (id, props) => window.dash_clientside && window.dash_clientside.set_props(id, props);
     cm.place = () => {
         const parts = location.pathname.split('/').filter(Boolean).map(decodeURIComponent);
-        return parts[0] === 'run' ? {run: parts[1] || null, page: parts[2] || 'overview'} : {run: null, page: 'runs'};
+        return parts[0] === 'run' ? {run: parts[1] || null, page: parts[2] || 'overview'} : {run: null, page: parts[0] || 'runs'};
     };
 
     cm.pulse = (news) => {
@@ -30,7 +32,7 @@
         cm.silence = news.silence;
         cm.heard = now;
         const run = cm.place().run;
-        if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run')) cm.kick();
+        if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run' || cm.cares(name, kind))) cm.kick();
     };
 
     /* Asks frame, route and page for what is new; never twice at once. */
@@ -43,8 +45,8 @@
         for (const [name, since] of cm.busy) if (now - since > PATIENCE) cm.busy.delete(name);
         if (!cm.wanted || cm.busy.size || document.hidden || !document.getElementById('app')) return;
         cm.wanted = false;
-        const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null};
-        for (const name of ['overview', 'map'])
+        const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null, camera: cm.camera || null, silence: cm.silence};
+        for (const name of cm.pages)
             if (document.getElementById(name + '-page') && cm.place().page === name) cm.ask(name, data);
         cm.ask('frame', data);
         cm.ask('route', data);

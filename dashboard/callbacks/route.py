@@ -10,10 +10,11 @@ from cm_server.events import read_discovery
 from dashboard import view as where
 from dashboard.components import empty
 from dashboard.data import Source
-from dashboard.pages import concept_map, overview, runs
+from dashboard.pages import alerts, compare, concept_map, evolution, overview, runs, system
 from dashboard.view import View
 
-PAGES = {"overview": overview.page, "map": concept_map.page}
+PAGES = {"overview": overview.page, "map": concept_map.page, "evolution": evolution.page}
+PLACES = {"compare": compare.page, "alerts": alerts.page, "system": system.page}
 
 
 def register(app: Dash, source: Source) -> None:
@@ -48,6 +49,8 @@ def choose(here: View, source: Source):
     """The page for a view, with a key that changes exactly when the page must be built anew."""
     if here.page == "unknown":
         return ["unknown"], empty.no_such_page
+    if here.page in PLACES:
+        return [here.page], PLACES[here.page]
     if here.run is None:
         return _runs(source)
     data = source.run(here.run)

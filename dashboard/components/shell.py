@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
+from urllib.parse import quote, urlencode
 
 import dash_mantine_components as dmc
 from dash import dcc, html
 
 from cm_server.report import LayerSummary, RunInfo
+from dashboard import comparison
 from dashboard import view as where
 from dashboard.components.aria import aria
-from dashboard.view import PAGES, View
+from dashboard.view import PAGES, PLACES, View
 
-TAB_NAMES = {"overview": "Overview", "map": "Concept map"}
+TAB_NAMES = {
+    "overview": "Overview",
+    "map": "Concept map",
+    "evolution": "Evolution",
+    "compare": "Compare",
+    "alerts": "Alerts",
+    "system": "System",
+}
 GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": "reset", "showTips": False}
 """Settings of every plot: no toolbar, so no button that would send a chart to a web service."""
 MEANING = (
@@ -114,16 +124,26 @@ def facts_line(info: RunInfo, summary: LayerSummary | None) -> list:
 
 
 def tabs(here: View) -> list:
-    """The run's pages as links that keep layer, step and unit."""
-    if here.run is None:
-        return []
-    return [_tab(here, page) for page in PAGES]
+    """The run's pages as links that keep layer, step and unit; then the pages of no single run."""
+    own = [_tab(TAB_NAMES[page], where.url(replace(here, page=page)), page == here.page) for page in PAGES]
+    return [
+        *(own if here.run is not None else []),
+        *[_tab(TAB_NAMES[page], _place(here, page), page == here.page, "place") for page in PLACES],
+    ]
 
 
-def _tab(here: View, page: str):
-    href = where.url(View(here.run, page, here.layer, here.step, here.unit))
-    now: dict[str, Any] = {"aria-current": "page"} if page == here.page else {}
-    return html.Span(dcc.Link(TAB_NAMES[page], href=href, className="tab"), className="now" if now else "", **now)
+def _place(here: View, page: str) -> str:
+    """Where a page of no single run begins when one comes from a run: with that run."""
+    if here.run is None or page == "system":
+        return f"/{page}"
+    if page == "compare":
+        return comparison.url(comparison.parse(urlencode({"runs": quote(here.run, safe="")})))
+    return f"/{page}?{urlencode({'run': here.run})}"
+
+
+def _tab(name: str, href: str, active: bool, kind: str = ""):
+    now: dict[str, Any] = {"aria-current": "page"} if active else {}
+    return html.Span(dcc.Link(name, href=href, className="tab"), className=f"{kind} now" if now else kind, **now)
 
 
 def _stores() -> list:
