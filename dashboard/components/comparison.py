@@ -122,9 +122,11 @@ def words_sentence(counts: Sequence[Counter[int]], words: Sequence[str], same_ru
         return "Neither side has an interpretable neuron in this layer."
     gained, lost = sorted(right - left, key=lambda c: -counts[1][c]), sorted(left - right, key=lambda c: -counts[0][c])
     said = ("gained from A to B", "lost from A to B") if same_run else ("only in B", "only in A")
-    return (
-        f"{len(left & right):,} concepts on both sides; {_some(gained, words, said[0])}; {_some(lost, words, said[1])}."
-    )
+    return f"{_concepts_of(len(left & right))} on both sides; {_some(gained, words, said[0])}; {_some(lost, words, said[1])}."
+
+
+def _concepts_of(count: int) -> str:
+    return f"{count:,} concept" + ("" if count == 1 else "s")
 
 
 def _some(concepts: Sequence[int], words: Sequence[str], said: str) -> str:

@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="Chromium is not installed"),
 ]
 SHOTS = os.environ.get("CM_TEST_SCREENSHOTS", "")
+THEME = "document.documentElement.dataset.theme"
+FITS = "document.documentElement.scrollWidth <= window.innerWidth"
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +60,20 @@ def quiet(browser):
     assert browser.log() == []
 
 
-def in_both_themes_and_sizes(browser, name: str, graph: str) -> None:
+def in_both_themes_and_sizes(browser, name: str, graph: str = "") -> None:
     """Redrawn in both themes, nothing wider than the window on a desk and on a phone; kept as pictures if wanted."""
     ink = f"((cm.plot('{graph}') || {{}}).layout || {{font: {{}}}}).font.color"
     for _ in range(2):
-        before = browser.ask("document.documentElement.dataset.theme")
+        before = browser.ask(THEME)
         browser.driver.find_element(By.ID, "scheme-button").click()
-        browser.until(
-            lambda old=before: browser.ask("document.documentElement.dataset.theme") != old, "the other theme"
-        )
-        theme = DARK if browser.ask("document.documentElement.dataset.theme") == "dark" else LIGHT
-        browser.until(lambda wanted=theme: browser.ask(ink) == wanted.ink, f"{graph} in {theme.name}")
-        for width, height in ((1300, 900), (400, 900)):
-            browser.driver.execute_cdp_cmd(
-                "Emulation.setDeviceMetricsOverride",
-                {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
-            )
-            fits = "document.documentElement.scrollWidth <= window.innerWidth"
-            browser.until(lambda: browser.ask(fits), f"{name} fits into {width} pixels", 5)
+        browser.until(lambda old=before: browser.ask(THEME) != old, "the other theme")
+        theme = DARK if browser.ask(THEME) == "dark" else LIGHT
+        if graph:
+            browser.until(lambda wanted=theme: browser.ask(ink) == wanted.ink, f"{graph} in {theme.name}")
+        for width in (1300, 400):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            browser.until(lambda: browser.ask(FITS), f"{name} fits into {width} pixels", 5)
             if SHOTS:
                 time.sleep(0.8)
                 shot = browser.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
@@ -139,7 +137,7 @@ def test_two_runs_side_by_side_with_one_selection_and_one_camera(browser, url):
 
 def wheel(browser, graph: str) -> None:
     box = browser.ask(
-        f"(() => {{ const b = cm.plot('{graph}').getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2] }})()"
+        f"(b => [b.left + b.width / 2, b.top + b.height / 2])(cm.plot('{graph}').getBoundingClientRect())"
     )
     at = {"x": box[0], "y": box[1]}
     browser.driver.execute_cdp_cmd("Input.dispatchMouseEvent", {"type": "mouseMoved"} | at)
@@ -193,7 +191,7 @@ def test_alerts_are_filtered_acknowledged_silenced_and_replayed(browser, url, st
     assert browser.text("alerts-open").index("ConceptJump") < browser.text("alerts-open").index("ConceptRise")
     assert "resolved" in browser.text("alerts-past")
     assert "<b>410 Gone</b>" in browser.text("alerts-deliveries")
-    in_both_themes(browser, "alerts")
+    in_both_themes_and_sizes(browser, "alerts")
     press(browser, "alerts-severity", "error")
     browser.until(lambda: "severity=error" in browser.driver.current_url, "the filter in the address")
     browser.until(lambda: "ConceptRise" not in browser.text("alerts-open"), "only the error")
@@ -227,26 +225,6 @@ def test_alerts_are_filtered_acknowledged_silenced_and_replayed(browser, url, st
     browser.until(lambda: "/run/r2/overview" in browser.driver.current_url, "the run at that step")
     assert "step=300" in browser.driver.current_url
     assert browser.same_document()
-
-
-def in_both_themes(browser, name: str) -> None:
-    """For a page without a figure."""
-    for _ in range(2):
-        before = browser.ask("document.documentElement.dataset.theme")
-        browser.driver.find_element(By.ID, "scheme-button").click()
-        browser.until(
-            lambda old=before: browser.ask("document.documentElement.dataset.theme") != old, "the other theme"
-        )
-        for width in (1300, 400):
-            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-            browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            fits = "document.documentElement.scrollWidth <= window.innerWidth"
-            browser.until(lambda: browser.ask(fits), f"{name} fits into {width} pixels", 5)
-            if SHOTS:
-                time.sleep(0.5)
-                shot = browser.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
-                _keep(f"{name}-{browser.ask('document.documentElement.dataset.theme')}-{width}", shot["data"])
-    browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def press(browser, control: str, label: str) -> None:
