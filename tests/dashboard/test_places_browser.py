@@ -30,7 +30,8 @@ def store(tmp_path_factory):
     """Two comparable runs, a third under other settings, alerts in both states, notices that did not arrive."""
     directory = tmp_path_factory.mktemp("places") / "store"
     factory = KeptFactory(directory, SMALL, words=150)
-    fill(factory, run="r1", snapshots=30, name="healthy", state="finished")
+    fill(factory, run="r1", snapshots=30, name="healthy")
+    factory.writer.save_run("r1", state="finished")
     fill(factory, run="r2", snapshots=24, name="careless, lr 1.0")
     fill_other(factory, "r3", "f9", encoder="open_clip:ViT-B-16/laion2b", probe_fingerprint="probe0002")
     factory.alert("r1", 200, "layer2", state="resolved")
@@ -220,7 +221,7 @@ def test_alerts_are_filtered_acknowledged_silenced_and_replayed(browser, url, st
         browser.driver.find_element(By.XPATH, "//button[normalize-space()='End it']").click()
         browser.until(lambda: "Nothing is silenced" in browser.text("alerts-silences"), "the end of the silence")
         browser.driver.find_element(By.XPATH, "//button[normalize-space()='Try all again']").click()
-        browser.until(lambda: "1 notices are tried again" in browser.text("order-result"), "the dead letter is alive")
+        browser.until(lambda: "Tried again: " in browser.text("order-result"), "the dead letter is alive")
     browser.driver.find_element(By.LINK_TEXT, "step 300").click()
     browser.until(lambda: "/run/r2/overview" in browser.driver.current_url, "the run at that step")
     assert "step=300" in browser.driver.current_url
@@ -232,7 +233,13 @@ def press(browser, control: str, label: str) -> None:
 
 
 def button(browser, label: str) -> None:
-    browser.driver.find_element(By.CSS_SELECTOR, f"button[aria-label='{label}']").click()
+    press_on(browser, browser.driver.find_element(By.CSS_SELECTOR, f"button[aria-label='{label}']"))
+
+
+def press_on(browser, element) -> None:
+    """A click in the middle of the window: the clock lies over its lower end."""
+    browser.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
 
 
 def test_evolution_draws_categories_thresholds_temperatures_and_ways(browser, url):
@@ -241,7 +248,7 @@ def test_evolution_draws_categories_thresholds_temperatures_and_ways(browser, ur
     browser.until(lambda: len(browser.trace("evolution-taus-graph", "object", "y")) >= 4, "bars at several τ")
     assert browser.trace("evolution-taus-graph", "object", "x")[0] == "in force"
     assert "thin line" not in browser.text("evolution-temperatures-summary")
-    browser.driver.find_element(By.PARTIAL_LINK_TEXT, "T 0.017 and 0.15").click()
+    press_on(browser, browser.driver.find_element(By.PARTIAL_LINK_TEXT, "T 0.017 and 0.15"))
     browser.until(
         lambda: "Checked at the run's own T" in browser.text("evolution-temperatures-summary"), "the curves", 60
     )
@@ -253,7 +260,7 @@ def test_evolution_draws_categories_thresholds_temperatures_and_ways(browser, ur
     field.send_keys(word + Keys.ENTER)
     browser.until(lambda: "anchors=" in browser.driver.current_url, "the anchor in the address")
     browser.until(lambda: f"“{word}”" in browser.text("evolution-anchors-summary"), "the way in words")
-    assert len(browser.trace("evolution-distances-graph", word, "y")) == 29
+    browser.until(lambda: len(browser.trace("evolution-distances-graph", word, "y")) == 29, "every snapshot's distance")
     assert len(browser.trace("evolution-trails-graph", f"neurons near {word}", "x")) == 16
     taus = browser.driver.find_element(By.ID, "evolution-taus")
     taus.send_keys("0.33" + Keys.ENTER)
