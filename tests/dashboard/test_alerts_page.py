@@ -130,7 +130,7 @@ def test_orders_reach_the_server_and_show_on_the_page(store):
     data = desk.read()
     one = data.alerts[0]
     said = text(words.deliveries_list(data.failed, data.struggling, data.names))
-    for part in ("slack.team", "my run", "given up after it was tried 3 times", "<b>410 Gone</b>", "timed out"):
+    for part in ("slack.team", "my run", "given up after 3 tries", "<b>410 Gone</b>", "timed out"):
         assert part in said
     with serving(store) as changed:
         orders.carry_out(store, orders.acknowledge(one.id, " Ada ", "known"))
