@@ -16,7 +16,7 @@ from test_dashboard_components import text
 
 from cm_server.report import ConceptMap, SeriesPoint
 from dashboard import wishes as wish
-from dashboard.callbacks.evolution import IN_FORCE, thresholds
+from dashboard.callbacks.evolution import thresholds
 from dashboard.components import evolution as words
 from dashboard.data import Source
 from dashboard.figures import approach, curves, evolution
@@ -151,7 +151,7 @@ def test_thresholds_count_what_is_above_them(kept):
     report = kept.report(data, "layer2", None)[1]
     categories = kept.words(data)[1]
     bars = thresholds(report, categories, (0.3, 0.1, 9.0))
-    assert list(bars) == [IN_FORCE, "τ 0.1", "τ 0.3", "τ 9"]
+    assert list(bars) == [words.IN_FORCE, "τ 0.1", "τ 0.3", "τ 9"]
     best = report.arrays.similarities[report.arrays.live, 0]
     assert [sum(one.values()) for one in bars.values()] == [
         report.summary.interpretable, (best > 0.1).sum(), (best > 0.3).sum(), 0
