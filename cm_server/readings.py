@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -151,7 +152,8 @@ def _read(
 
 def _joined(parts: list[UnitReadings]) -> UnitReadings:
     """The blocks' rows one under the other; what some block lacks is left out."""
-    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(UnitReadings)}
-    return UnitReadings(
-        **{name: None if any(v is None for v in values) else torch.cat(values) for name, values in columns.items()}
-    )
+    joined: dict[str, Any] = {}
+    for one in fields(UnitReadings):
+        column = [getattr(part, one.name) for part in parts]
+        joined[one.name] = None if any(values is None for values in column) else torch.cat(column)
+    return UnitReadings(**joined)
