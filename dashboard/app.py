@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cm_server.events import read_discovery
-from dashboard import callbacks, feed, images
+from dashboard import callbacks, feed, images, neuron_export
 from dashboard.components.shell import shell
 from dashboard.data import Source
 from dashboard.feed import Feed
@@ -53,6 +53,7 @@ def create_app(store: Path, events: str | None = None, *, host: str = "127.0.0.1
     server = FastAPI(title="Concept Monitor", docs_url=None, redoc_url=None, openapi_url=None)
     feed.serve(live, server)
     images.serve(source, server)
+    neuron_export.serve(source, server)
     _protect(server, host)
     app = Dashboard(
         "dashboard",

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from cm_server.anchors import UserAnchor
 from cm_server.notices import Acknowledgement, Silence
 from cm_server.report import Alert, ConceptMap, Gap, LayerReport, RunInfo, Scalars, SeriesPoint, SnapshotInfo, Trail
+from cm_server.stores.anchors import AnchorReader
 from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
@@ -34,6 +36,7 @@ class RunData:
     gaps: list[Gap]
     acknowledged: Mapping[int, Acknowledgement] = field(default_factory=dict)
     silences: Sequence[Silence] = ()
+    anchors: Sequence[UserAnchor] = ()
 
     def layer(self, wanted: str | None) -> str | None:
         """The layer to show: the wanted one if it was captured, else the last."""
@@ -191,6 +194,7 @@ class Source:
             reader.gaps(run),
             delivery.acknowledgements(),
             delivery.silences(time.time()),
+            AnchorReader(reader.connection).of(run),
         )
         sequence = max((p[-1].sequence for p in series.values() if p), default=0)
         return _Entry(data, version, time.monotonic(), sequence, row, series, scalars)

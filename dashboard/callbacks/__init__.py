@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from dash import Dash
 
-from dashboard.callbacks import alerts, browser, compare, concept_map, evolution, frame, overview, route, system
+from dashboard.callbacks import (
+    alerts,
+    browser,
+    compare,
+    concept_map,
+    evolution,
+    frame,
+    neuron,
+    overview,
+    route,
+    system,
+)
 from dashboard.data import Source
 
 
 def register(app: Dash, source: Source) -> None:
     """Adds all callbacks to the app."""
-    for part in (route, frame, overview, concept_map, evolution, compare, alerts, system):
+    for part in (route, frame, overview, concept_map, neuron, evolution, compare, alerts, system):
         part.register(app, source)
     browser.register(app)

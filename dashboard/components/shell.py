@@ -18,6 +18,8 @@ from dashboard.view import PAGES, PLACES, View
 TAB_NAMES = {
     "overview": "Overview",
     "map": "Concept map",
+    "neuron": "Neuron",
+    "concepts": "Concepts",
     "evolution": "Evolution",
     "compare": "Compare",
     "alerts": "Alerts",

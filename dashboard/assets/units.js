@@ -1,0 +1,52 @@
+/* Runs, Neuron and Concepts: what these pages need beside live.js, page.js and places.js. */
+(function () {
+    'use strict';
+    const cm = window.cm;
+    const wired = window.dash_clientside.cm;
+    cm.pages.push('runs', 'neuron', 'concepts');
+
+    /* The list of runs wants to hear of every run. */
+    const cares = cm.cares;
+    cm.cares = (run, kind) => (cm.place().page === 'runs' && kind !== 'scalars') || cares(run, kind);
+
+    /* To another address without loading a document, as a dcc.Link does. */
+    cm.travel = (href) => {
+        if (href === location.pathname + location.search) return;
+        history.pushState(null, '', href);
+        window.dispatchEvent(new CustomEvent('_dashprivate_pushstate'));
+        window.scrollTo(0, 0);
+    };
+
+    /* A permanent link: the button says that it is done. */
+    const say = (button, text) => {
+        const usual = button.dataset.usual || (button.dataset.usual = button.textContent);
+        button.textContent = text;
+        clearTimeout(button.cmTimer);
+        button.cmTimer = setTimeout(() => (button.textContent = usual), 2000);
+    };
+    document.addEventListener('click', (event) => {
+        const button = event.target.closest && event.target.closest('[data-link]');
+        if (!button) return;
+        const link = location.origin + button.dataset.link;
+        // The clipboard is there only where the page came from this machine or over TLS: else the link is shown to copy.
+        if (!navigator.clipboard) return window.prompt('Copy this link', link);
+        navigator.clipboard.writeText(link).then(() => say(button, 'Copied'), () => window.prompt('Copy this link', link));
+    });
+
+    /* A click on a neuron of the small map leads to it. */
+    const hook = cm.hook;
+    cm.hook = () => {
+        hook();
+        const plot = cm.plot('neuron-map-graph');
+        if (plot && !plot.cmHooked && plot.on) {
+            plot.cmHooked = true;
+            cm.listen(plot);
+        }
+    };
+
+    Object.assign(wired, {
+        drawn_runs: () => cm.done('runs'),
+        drawn_neuron: () => cm.done('neuron'),
+        drawn_concepts: () => cm.done('concepts'),
+    });
+})();
