@@ -19,6 +19,7 @@ from dashboard.callbacks import (
     neuron,
     overview,
     route,
+    runs,
     system,
 )
 from dashboard.data import Source
@@ -26,6 +27,6 @@ from dashboard.data import Source
 
 def register(app: Dash, source: Source) -> None:
     """Adds all callbacks to the app."""
-    for part in (route, frame, overview, concept_map, neuron, evolution, compare, alerts, system):
+    for part in (route, frame, runs, overview, concept_map, neuron, evolution, compare, alerts, system):
         part.register(app, source)
     browser.register(app)

@@ -46,7 +46,7 @@ def register(app: Dash) -> None:
     wire("run", Input("run-select", "value"), initial=False)
     wire("layer", Input("layer-select", "value"), initial=False)
     wire("unit", Input("unit-input", "value"), initial=False)
-    pages = ("overview", "map", "evolution", "compare", "alerts", "system", "neuron")
+    pages = ("overview", "map", "evolution", "compare", "alerts", "system", "runs", "neuron")
     for store in ("shown", "frame-sent", *[f"{page}-sent" for page in pages]):
         wire("drawn_" + store.split("-")[0], Input(store, "data"), initial=False)
     for name, component, value in CHOICES:

@@ -71,4 +71,4 @@ def _runs(source: Source):
     if not found:
         known = read_discovery(source.directory) is not None
         return ["no runs", known], lambda: empty.no_runs(known)
-    return ["runs", *[[r.run, r.name, r.state, r.updated] for r in found]], lambda: runs.page(found)
+    return ["runs"], runs.page

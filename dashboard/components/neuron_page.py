@@ -178,6 +178,8 @@ def ribbon_sentence(trail: Trail | None, words: Sequence[str]) -> str:
         return f"Dead in all {len(trail.steps):,} snapshots."
     longest = max(alive, key=lambda span: span.snapshots)
     words_seen = len({span.concept for span in alive})
+    if len(cut) == 1:
+        return f"“{words[longest.concept]}” in all {len(trail.steps):,} snapshots."
     dead = sum(span.snapshots for span in cut if span.concept < 0)
     now = f"“{words[cut[-1].concept]}” since step {cut[-1].first:,}" if cut[-1].concept >= 0 else "dead now"
     return (

@@ -15,7 +15,7 @@ def page():
         [
             dcc.Store(id="neuron-now"),
             dcc.Store(id="neuron-sent"),
-            html.Section([_bar(), html.Div(id="neuron-head", **aria(live="polite"))], className="panel neuron-top"),
+            html.Section([html.Div(id="neuron-head", **aria(live="polite")), _bar()], className="panel neuron-top"),
             html.Div([_main(), _side()], className="columns", id="neuron-body"),
         ],
         id="neuron-page",
@@ -37,10 +37,9 @@ def _bar():
     )
     return html.Div(
         [
-            html.Div(id="neuron-pins", className="pins"),
-            html.Span(className="grow"),
             html.Label(["neuron", number], className="layer-choice"),
             html.Div(id="neuron-tools", className="neuron-tools"),
+            html.Div(id="neuron-pins", className="pins"),
         ],
         className="neuron-bar",
     )
