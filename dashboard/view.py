@@ -9,6 +9,8 @@ PAGES = ("overview", "map")
 """Pages of one run, in the order of the tabs."""
 _LARGEST = 2**53
 """Largest whole number that a browser keeps exact."""
+_LONGEST = 16
+"""Most numbers of a list in the address."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class View:
         layer: module path; None for the run's last layer.
         step: a past step; None follows live.
         unit: the selected unit of the layer; None if none is.
+        track: units that stay marked on the map.
+        marks: steps at which the map shows where they stood.
     """
 
     run: str | None = None
@@ -28,6 +32,8 @@ class View:
     layer: str | None = None
     step: int | None = None
     unit: int | None = None
+    track: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()
 
     @property
     def live(self) -> bool:
@@ -45,7 +51,8 @@ def parse(pathname: str | None, search: str | None = None) -> View:
     run, page = _path(pathname or "/")
     query = parse_qs((search or "").lstrip("?"))
     layer = query.get("layer", [""])[0] or None
-    return View(run, page, layer, _whole(query, "step"), _whole(query, "unit"))
+    step, unit = _whole(query, "step"), _whole(query, "unit")
+    return View(run, page, layer, step, unit, _numbers(query, "track"), _numbers(query, "marks"))
 
 
 def path(view: View) -> str:
@@ -57,7 +64,8 @@ def path(view: View) -> str:
 
 def query(view: View) -> str:
     """The query of a view, with its question mark; empty if there is nothing to say."""
-    values = {"layer": view.layer, "step": view.step, "unit": view.unit}
+    values: dict[str, object] = {"layer": view.layer, "step": view.step, "unit": view.unit}
+    values |= {name: ".".join(map(str, numbers)) or None for name, numbers in _lists(view).items()}
     said = {name: value for name, value in values.items() if value is not None}
     return "?" + urlencode(said) if said else ""
 
@@ -77,8 +85,22 @@ def _path(pathname: str) -> tuple[str | None, str]:
     return None, "unknown"
 
 
+def _lists(view: View) -> dict[str, tuple[int, ...]]:
+    return {"track": view.track, "marks": view.marks}
+
+
+def _numbers(query: dict[str, list[str]], name: str) -> tuple[int, ...]:
+    """Different whole numbers joined by dots, in their order; what is none is left out."""
+    texts = query.get(name, [""])[0].split(".")[:_LONGEST]
+    numbers = (_number(text) for text in texts)
+    return tuple(dict.fromkeys(number for number in numbers if number is not None))
+
+
 def _whole(query: dict[str, list[str]], name: str) -> int | None:
-    text = query.get(name, [""])[0]
+    return _number(query.get(name, [""])[0])
+
+
+def _number(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or len(text) > 16:
         return None
     value = int(text)

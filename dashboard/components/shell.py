@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 import dash_mantine_components as dmc
 from dash import dcc, html
@@ -10,11 +11,11 @@ from dash import dcc, html
 from cm_server.report import LayerSummary, RunInfo
 from dashboard import view as where
 from dashboard.components.aria import aria
+from dashboard.components.clock import clock
+from dashboard.components.keys import overlay
 from dashboard.view import PAGES, View
 
 TAB_NAMES = {"overview": "Overview", "map": "Concept map"}
-GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": "reset", "showTips": False}
-"""Settings of every plot: no toolbar, so no button that would send a chart to a web service."""
 MEANING = (
     (
         "d_anchor",
@@ -78,8 +79,10 @@ def shell() -> dmc.MantineProvider:
                     _header(),
                     _facts(),
                     html.Div(id="problem", className="problem", role="alert"),
+                    html.Div(id="notice", className="notice", role="status"),
                     html.Main(id="page"),
-                    _clock(),
+                    clock(),
+                    overlay(),
                 ],
                 id="app",
                 className="app",
@@ -114,14 +117,14 @@ def facts_line(info: RunInfo, summary: LayerSummary | None) -> list:
 
 
 def tabs(here: View) -> list:
-    """The run's pages as links that keep layer, step and unit."""
+    """The run's pages as links that keep everything else of the view."""
     if here.run is None:
         return []
     return [_tab(here, page) for page in PAGES]
 
 
 def _tab(here: View, page: str):
-    href = where.url(View(here.run, page, here.layer, here.step, here.unit))
+    href = where.url(replace(here, page=page))
     now: dict[str, Any] = {"aria-current": "page"} if page == here.page else {}
     return html.Span(dcc.Link(TAB_NAMES[page], href=href, className="tab"), className="now" if now else "", **now)
 
@@ -165,8 +168,9 @@ def _header():
             html.Span(className="grow"),
             html.Span("…", id="state-chip", className="chip", role="status"),
             _help(),
+            html.Button("?", id="keys-button", className="icon", title="Keys (?)", **aria(label="Keys")),
             html.Button(
-                "◐", id="scheme-button", className="icon", title="Dark or light", **aria(label="Dark or light")
+                "◐", id="scheme-button", className="icon", title="Dark or light (D)", **aria(label="Dark or light")
             ),
         ],
         className="header",
@@ -214,23 +218,4 @@ def _facts():
         ],
         className="facts-bar",
         id="facts-bar",
-    )
-
-
-def _clock():
-    strip = dcc.Graph(
-        id="strip-graph",
-        figure={"data": [], "layout": {}},
-        config=cast(Any, GRAPH | {"doubleClick": False}),
-        className="strip",
-    )
-    slider = html.Div(id="clock-slider", className="slider")  # assets/clock.js puts a native slider into it
-    return html.Footer(
-        [
-            html.Button("● Live", id="live-button", className="follow on", title="Follow the newest snapshot (L)"),
-            html.Div([strip, slider], className="clock-middle"),
-            html.Div("", id="clock-label", className="clock-label"),
-        ],
-        className="clock",
-        id="clock",
     )
