@@ -20,6 +20,8 @@ from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 
+EVERYTHING = "*"
+"""As a run: anything may have changed."""
 MAX_AGE_SECONDS = 2.0
 """Read again after this long even if no event came: the server may be gone while the store still changes."""
 
@@ -76,7 +78,8 @@ class Source:
 
     Args:
         directory: the store's folder; it may not exist yet.
-        version: grows when something of a run changed (the feed's); answers are kept while it stays.
+        version: grows when something of a run changed, or of any run if asked for ``*`` (the feed's); answers are
+            kept while it stays.
     """
 
     def __init__(self, directory: Path, version: Callable[[str], int]) -> None:
@@ -84,6 +87,7 @@ class Source:
         self._version = version
         self._reader: StoreReader | None = None
         self._runs: dict[str, _Entry] = {}
+        self._listed: tuple[int, float, list[RunInfo]] = (-1, 0.0, [])
         self._reports: _Cache = _Cache(64)
         self._trails: _Cache = _Cache(64)
         self._lock = threading.RLock()
@@ -106,7 +110,14 @@ class Source:
     def runs(self) -> list[RunInfo]:
         """All runs, newest first; none while there is no store."""
         reader = self.reader()
-        return reader.runs() if reader else []
+        if reader is None:
+            return []
+        with self._lock:
+            version, (known, read_at, found) = self._version(EVERYTHING), self._listed
+            if known != version or time.monotonic() - read_at >= MAX_AGE_SECONDS:
+                found = reader.runs()
+                self._listed = version, time.monotonic(), found
+            return found
 
     def run(self, run: str | None) -> RunData | None:
         """One run; None if the store does not have it."""
@@ -158,8 +169,11 @@ class Source:
 
     def concept_map(self, run: RunData) -> ConceptMap | None:
         """The run's frozen map of the words; None while it is not fitted."""
-        reader = self.reader()
-        return reader.concept_map(run.info.run) if reader and run.info.map_fingerprint else None
+        reader, info = self.reader(), run.info
+        if reader is None or not info.map_fingerprint:
+            return None
+        key = ("map", info.map_fingerprint, info.concept_fingerprint)
+        return self._trails.get(key, lambda: reader.concept_map(info.run))
 
     def words(self, run: RunData) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Words and categories of the run's concept set; empty while there is none."""

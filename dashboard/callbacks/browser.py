@@ -44,6 +44,7 @@ def register(app: Dash) -> None:
     wire("clock", Input("clock-steps", "data"), initial=False)
     wire("live", Input("live-button", "n_clicks"), initial=False)
     wire("run", Input("run-select", "value"), initial=False)
+    wire("layers", Input("layer-select", "data"), initial=False)
     wire("layer", Input("layer-select", "value"), initial=False)
     wire("unit", Input("unit-input", "value"), initial=False)
     pages = ("overview", "map", "evolution", "compare", "alerts", "system", "runs", "neuron")

@@ -14,11 +14,11 @@ from dashboard import theme as look
 from dashboard import view as where
 from dashboard.callbacks.reply import Reply
 from dashboard.components import neuron_page as words
+from dashboard.components.panel import EMPTY
 from dashboard.components.summary import start_of
 from dashboard.data import RunData, Source
 from dashboard.figures import journey
 from dashboard.figures.ribbon import ribbon
-from dashboard.pages.overview import EMPTY
 from dashboard.theme import Theme
 from dashboard.view import View
 

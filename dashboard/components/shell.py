@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import dash_mantine_components as dmc
@@ -13,6 +13,8 @@ from cm_server.report import LayerSummary, RunInfo
 from dashboard import comparison
 from dashboard import view as where
 from dashboard.components.aria import aria
+from dashboard.components.clock import clock
+from dashboard.components.keys import overlay
 from dashboard.view import PAGES, PLACES, View
 
 TAB_NAMES = {
@@ -25,8 +27,6 @@ TAB_NAMES = {
     "alerts": "Alerts",
     "system": "System",
 }
-GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": "reset", "showTips": False}
-"""Settings of every plot: no toolbar, so no button that would send a chart to a web service."""
 MEANING = (
     (
         "d_anchor",
@@ -90,8 +90,10 @@ def shell() -> dmc.MantineProvider:
                     _header(),
                     _facts(),
                     html.Div(id="problem", className="problem", role="alert"),
+                    html.Div(id="notice", className="notice", role="status"),
                     html.Main(id="page"),
-                    _clock(),
+                    clock(),
+                    overlay(),
                 ],
                 id="app",
                 className="app",
@@ -187,8 +189,9 @@ def _header():
             html.Span(className="grow"),
             html.Span("…", id="state-chip", className="chip", role="status"),
             _help(),
+            html.Button("?", id="keys-button", className="icon", title="Keys (?)", **aria(label="Keys")),
             html.Button(
-                "◐", id="scheme-button", className="icon", title="Dark or light", **aria(label="Dark or light")
+                "◐", id="scheme-button", className="icon", title="Dark or light (D)", **aria(label="Dark or light")
             ),
         ],
         className="header",
@@ -236,23 +239,4 @@ def _facts():
         ],
         className="facts-bar",
         id="facts-bar",
-    )
-
-
-def _clock():
-    strip = dcc.Graph(
-        id="strip-graph",
-        figure={"data": [], "layout": {}},
-        config=cast(Any, GRAPH | {"doubleClick": False}),
-        className="strip",
-    )
-    slider = html.Div(id="clock-slider", className="slider")  # assets/clock.js puts a native slider into it
-    return html.Footer(
-        [
-            html.Button("● Live", id="live-button", className="follow on", title="Follow the newest snapshot (L)"),
-            html.Div([strip, slider], className="clock-middle"),
-            html.Div("", id="clock-label", className="clock-label"),
-        ],
-        className="clock",
-        id="clock",
     )
