@@ -84,3 +84,18 @@ def wish_of(text: object) -> str:
 def words_of(anchors: Iterable[UserAnchor], wish: str) -> tuple[str, ...]:
     """The words of one wish, in the order of the anchors."""
     return tuple(anchor.word for anchor in anchors if anchor.wish == wish)
+
+
+class AnchorBook:
+    """Every run's anchors, shared between the server's loop, which changes them, and its analysis thread."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, tuple[UserAnchor, ...]] = {}
+
+    def put(self, run: str, anchors: Iterable[UserAnchor]) -> None:
+        """Replaces a run's anchors, in one step for whoever reads."""
+        self._runs[run] = tuple(anchors)
+
+    def of(self, run: str, encoder: str) -> tuple[UserAnchor, ...]:
+        """A run's anchors that were placed by this encoder (its fingerprint); others say nothing in its space."""
+        return tuple(anchor for anchor in self._runs.get(run, ()) if anchor.encoder == encoder)

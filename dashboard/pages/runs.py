@@ -57,7 +57,6 @@ def _grid():
                 "tooltipShowDelay": 300,
                 "enableCellTextSelection": True,
                 "ensureDomOrder": True,
-                "overlayNoRowsTemplate": "<span>No run fits.</span>",
             },
         ),
         className="ag-theme-alpine runs-grid",
