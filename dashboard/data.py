@@ -136,6 +136,13 @@ class Source:
             self._runs[run] = entry
             return entry.data
 
+    def forget(self, run: str | None) -> None:
+        """Something was ordered for a run: it is read anew when it is next asked for."""
+        with self._lock:
+            entry = self._runs.get(run or "")
+            if entry is not None:
+                entry.version = -1
+
     def report(self, run: RunData, layer: str, step: int | None) -> tuple[SnapshotInfo, LayerReport] | None:
         """One layer's units at the last snapshot not after ``step`` (None: the newest)."""
         reader, point = self.reader(), run.at(layer, step)

@@ -47,6 +47,14 @@
     Object.assign(wired, {
         drawn_runs: () => cm.done('runs'),
         drawn_neuron: () => cm.done('neuron'),
-        drawn_concepts: () => cm.done('concepts'),
+        drawn_concepts: (sent) => {
+            cm.done('concepts');
+            if (sent && sent.more) setTimeout(cm.kick, 200); // the server is being asked
+        },
+        searched: (text) => {
+            const wanted = (text || '').trim() || null;
+            if (wanted !== cm.query('q') && cm.chosenIn('concepts-q')) cm.go({q: wanted});
+        },
+        anchored: () => cm.kick(),
     });
 })();

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dash import Dash
 
+from dashboard.asking import Asking
 from dashboard.callbacks import (
     alerts,
+    anchors,
     browser,
     compare,
     concept_map,
+    concepts,
     evolution,
     frame,
     neuron,
@@ -29,4 +32,7 @@ def register(app: Dash, source: Source) -> None:
     """Adds all callbacks to the app."""
     for part in (route, frame, runs, overview, concept_map, neuron, evolution, compare, alerts, system):
         part.register(app, source)
+    asking = Asking(source.directory)
+    for part in (concepts, anchors):
+        part.register(app, source, asking)
     browser.register(app)

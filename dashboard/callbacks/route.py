@@ -10,13 +10,14 @@ from cm_server.events import read_discovery
 from dashboard import view as where
 from dashboard.components import empty
 from dashboard.data import Source
-from dashboard.pages import alerts, compare, concept_map, evolution, neuron, overview, runs, system
+from dashboard.pages import alerts, compare, concept_map, concepts, evolution, neuron, overview, runs, system
 from dashboard.view import View
 
 PAGES = {
     "overview": overview.page,
     "map": concept_map.page,
     "neuron": neuron.page,
+    "concepts": concepts.page,
     "evolution": evolution.page,
 }
 PLACES = {"compare": compare.page, "alerts": alerts.page, "system": system.page}

@@ -48,7 +48,6 @@ def _grid():
         dashGridOptions=cast(
             Any,
             {
-                "theme": "legacy",
                 "rowSelection": "multiple",
                 "suppressRowClickSelection": True,
                 "rowHeight": 38,
@@ -59,6 +58,6 @@ def _grid():
                 "ensureDomOrder": True,
             },
         ),
-        className="ag-theme-alpine runs-grid",
+        className="runs-grid",
         style={"height": None},
     )
