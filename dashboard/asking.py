@@ -1,4 +1,4 @@
-"""Asking the server about words: this process has no encoder. What was answered is kept; what was not is said plainly."""
+"""Asking the server about words: this process has no encoder. What was answered is kept, what was not is said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any text among a run's words: by the server's encoder where it answers, else by what the store and the letters say."""
+"""Any text among a run's words: by the server's encoder where it answers, else by the store or the letters."""
 
 from __future__ import annotations
 

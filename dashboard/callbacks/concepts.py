@@ -69,7 +69,9 @@ class _Page:
         found = self.source.report(self.data, self.layer, self.here.step) if captured else None
         if layout is None or found is None:
             said = html.P(NOT_READY if layout is None else NOT_CAPTURED, className="verdict")
-            return (self.text, [said], "hidden", [], [], [], [], [], [], [], self.reply.sent())
+            # What was sent before is taken off the page: it must be sent again later.
+            fresh = {"n": self.reply.sent()["n"], "parts": {}}
+            return (self.text, [said], "hidden", [], [], [], [], [], [], [], fresh)
         self.key = [self.here.run, self.layer, self.here.step, found[0].sequence]
         hits, asking = self._hits(layout, *found)
         more = {"more": asking}
@@ -80,7 +82,8 @@ class _Page:
         field = reply.part("q", self.text, lambda: self.text)
         if not self.text:
             said = reply.part("note", "", lambda: words.note(None))
-            return [field, said, reply.part("shown", False, lambda: "hidden"), [], [], [], []], False
+            nothing = [reply.part(name, None, list) for name in ("words", "units", "images", "add")]
+            return [field, said, reply.part("shown", False, lambda: "hidden"), *nothing], False
         found = lookup.look_up(self.text, self.data, self.source, self.asking)
         key = [*self.key, self.text, found.by, found.note]
         near = lookup.near_units(found, report)

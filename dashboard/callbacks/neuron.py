@@ -85,11 +85,10 @@ class _Page:
         return self._drawn(layout, *found, trail)
 
     def _nothing(self, sentence: str) -> tuple:
-        empty = dict(EMPTY)
-        said = self.reply.part("head", sentence, lambda: html.P(sentence, className="verdict"))
-        hidden = self.reply.part("body", "hidden", lambda: "hidden")
-        figures = [self.reply.figure(name, empty) for name in ("ribbon", "map")]
-        return ([], [], said, hidden, [], figures[0], "", [], figures[1], "", [], [], [], "", None, self.reply.sent())
+        said = html.P(sentence, className="verdict")
+        # What was sent before is taken off the page: it must be sent again later.
+        fresh = {"n": self.reply.sent()["n"], "parts": {}}
+        return ([], [], said, "hidden", [], EMPTY, "", [], EMPTY, "", [], [], [], "", None, fresh)
 
     def _drawn(self, layout: ConceptMap, snapshot: SnapshotInfo, report: LayerReport, trail: Trail | None) -> tuple:
         here, reply, units = self.here, self.reply, len(report.arrays.live)
@@ -120,7 +119,8 @@ class _Page:
     def _ribbon(self, layout: ConceptMap, snapshot: SnapshotInfo, trail: Trail | None) -> list:
         reply, points = self.reply, self.data.series[self.layer]
         if trail is None:
-            return [reply.figure("ribbon", dict(EMPTY)), "", []]
+            empty = [reply.part(name, None, list) for name in ("ribbon text", "ribbon table")]
+            return [reply.figure("ribbon", dict(EMPTY)), *empty]
         figure = ribbon(
             trail,
             layout.words,
@@ -140,7 +140,7 @@ class _Page:
     def _way(self, unit: int | None, layout: ConceptMap, report: LayerReport, trail: Trail | None) -> list:
         reply = self.reply
         if unit is None:
-            return [reply.figure("map", dict(EMPTY)), ""]
+            return [reply.figure("map", dict(EMPTY)), reply.part("way", None, str)]
         near = [one.unit for one in nearness.neighbours(report, unit)]
         figure = journey.draw(
             layout,

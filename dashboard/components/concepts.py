@@ -72,7 +72,7 @@ def concepts_list(found: Found, layout: ConceptMap, counts: Mapping[int, int], h
 def units_list(
     near: Sequence[Near] | None, naming: Sequence[tuple[int, int]], layout: ConceptMap, report: LayerReport, here: View
 ) -> list:
-    """The neurons nearest to a text, or, where its place is not known, those that have a found word among their five."""
+    """The neurons nearest to a text; where its place is not known, those with a found word among their five."""
     arrays, layer = report.arrays, report.summary.layer
     if near is None and not naming:
         return [html.P("No neuron of this layer has any of these words among its five.", className="quiet")]
