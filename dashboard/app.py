@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cm_server.events import read_discovery
-from dashboard import callbacks, export, feed, images, neuron_export
+from dashboard import callbacks, export, feed, finding, images, neuron_export
 from dashboard.components.shell import shell
 from dashboard.data import Source
 from dashboard.feed import Feed
@@ -54,6 +54,7 @@ def create_app(store: Path, events: str | None = None, *, host: str = "127.0.0.1
     feed.serve(live, server)
     images.serve(source, server)
     neuron_export.serve(source, server)
+    finding.serve(source, server)
     export.serve(source, server)
     _protect(server, host)
     app = Dashboard(

@@ -15,6 +15,7 @@ from dashboard import view as where
 from dashboard.components.aria import aria
 from dashboard.components.clock import clock
 from dashboard.components.keys import overlay
+from dashboard.components.palette import button, palette
 from dashboard.view import PAGES, PLACES, View
 
 TAB_NAMES = {
@@ -94,6 +95,7 @@ def shell() -> dmc.MantineProvider:
                     html.Main(id="page"),
                     clock(),
                     overlay(),
+                    palette(),
                 ],
                 id="app",
                 className="app",
@@ -188,6 +190,7 @@ def _header():
             html.Nav(id="tabs", className="tabs", **aria(label="Pages")),
             html.Span(className="grow"),
             html.Span("…", id="state-chip", className="chip", role="status"),
+            button(),
             _help(),
             html.Button("?", id="keys-button", className="icon", title="Keys (?)", **aria(label="Keys")),
             html.Button(
