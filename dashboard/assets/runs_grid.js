@@ -13,7 +13,7 @@
             window.cm.travel(href);
         }}, properties), text);
 
-    cells.CmRunLink = ({data, value}) => link(data.href, value || data.run, {className: 'run-link', title: data.run});
+    cells.CmRunLink = ({data, value}) => link(data.href, value || data.run, {className: 'run-link', title: data.about});
     cells.CmState = ({value}) => make('span', {className: `dot ${value}`}, value);
     cells.CmTags = ({value}) => (value ? value.split(', ').map((tag) => make('span', {className: 'tag', key: tag}, tag)) : '');
     cells.CmNumber = ({value, suffix, digits, sign, colDef, data}) => {

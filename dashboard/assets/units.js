@@ -17,6 +17,22 @@
         window.scrollTo(0, 0);
     };
 
+    /* The list of runs as its address says: what is sought, what it is sorted by. */
+    cm.arranged = null;
+    cm.arrange = () => {
+        const api = window.dash_ag_grid && document.getElementById('runs-grid') && window.dash_ag_grid.getApi('runs-grid');
+        if (!api || cm.place().page !== 'runs') return;
+        const find = cm.query('find') || '';
+        if (api.getGridOption('quickFilterText') !== find) api.setGridOption('quickFilterText', find);
+        const field = document.getElementById('runs-find');
+        if (field && document.activeElement !== field && field.value !== find) cm.set('runs-find', {value: find});
+        if (cm.arranged === api) return;
+        cm.arranged = api;
+        const wanted = (cm.query('sort') || '').split('_').map((one) => one.split('.')).filter(([, way]) => way === 'asc' || way === 'desc');
+        const state = wanted.map(([colId, sort], sortIndex) => ({colId, sort, sortIndex}));
+        if (state.length) api.applyColumnState({state, defaultState: {sort: null}});
+    };
+
     /* A permanent link: the button says that it is done. */
     const say = (button, text) => {
         const usual = button.dataset.usual || (button.dataset.usual = button.textContent);
@@ -45,7 +61,20 @@
     };
 
     Object.assign(wired, {
-        drawn_runs: () => cm.done('runs'),
+        drawn_runs: () => {
+            cm.done('runs');
+            cm.arrange();
+        },
+        found_runs: (text) => {
+            const wanted = (text || '').trim() || null;
+            if (wanted === cm.query('find') || !cm.chosenIn('runs-find')) return;
+            cm.go({find: wanted});
+        },
+        sorted_runs: (state) => {
+            if (!cm.arranged || cm.place().page !== 'runs') return;
+            const sorted = (state || []).filter((one) => one.sort).sort((a, b) => (a.sortIndex || 0) - (b.sortIndex || 0));
+            cm.go({sort: sorted.map((one) => `${one.colId}.${one.sort}`).join('_') || null});
+        },
         drawn_neuron: () => cm.done('neuron'),
         drawn_concepts: (sent) => {
             cm.done('concepts');

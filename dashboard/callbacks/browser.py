@@ -16,6 +16,8 @@ CHOICES = (
     ("filter_state", "alerts-state", "value"),
     ("filter_severity", "alerts-severity", "value"),
     ("ordered", "alerts-ordered", "data"),
+    ("found_runs", "runs-find", "value"),
+    ("sorted_runs", "runs-grid", "columnState"),
     ("searched", "concepts-q", "value"),
     ("anchored", "anchors-ordered", "data"),
     ("tau_wanted", "evolution-taus", "value"),

@@ -33,38 +33,43 @@ def columns() -> list[dict[str, Any]]:
             "headerName": "run",
             "cellRenderer": "CmRunLink",
             "filter": TEXT,
-            "minWidth": 180,
+            "minWidth": 210,
             "flex": 2,
-            "pinned": None,
             "checkboxSelection": True,
         },
-        {"field": "state", "cellRenderer": "CmState", "filter": TEXT, "width": 108, "tooltipField": "state_note"},
-        _number("step", 92, "newest step"),
+        {"field": "state", "headerName": "state", "cellRenderer": "CmState", "filter": TEXT, "width": 116}
+        | {"tooltipField": "state_note"},
+        _number("step", 84, "step", note="of the newest snapshot"),
         {
             "field": "line",
-            "headerName": "d_anchor over steps",
-            "headerTooltip": "of the deepest layer, since its settings changed last; lower is more diverse",
+            "headerName": "d_anchor",
+            "headerTooltip": "over the steps, of the deepest layer, since its settings changed last",
             "cellRenderer": "CmSparkline",
             "sortable": False,
             "filter": False,
-            "minWidth": 150,
+            "minWidth": 130,
             "flex": 1,
         },
-        _number("d_anchor", 104, "d_anchor", digits=4, note="of the deepest layer, now; lower is more diverse"),
+        _number("d_anchor", 84, "now", digits=4, note="d_anchor of the deepest layer; lower is more diverse"),
         _number("change", 96, "change", note="of d_anchor since its start", suffix=" %", digits=1, sign=True),
-        _number("interpretable", 124, "interpretable", note="share of the layer's units", suffix=" %"),
+        _number("interpretable", 118, "interpretable", note="share of the layer's units", suffix=" %"),
         _number("alerts", 112, "open alerts"),
         {
             "field": "moved",
             "headerName": "last news",
             "cellRenderer": "CmAge",
             "filter": False,
-            "width": 110,
-            "sortingOrder": ["desc", "asc"],
+            "width": 108,
+            "sortingOrder": ["desc", "asc", None],
         },
-        {"field": "tags", "cellRenderer": "CmTags", "filter": TEXT, "minWidth": 90, "flex": 1},
-        {"field": "model", "filter": TEXT, "width": 120},
-        {"field": "layer", "filter": TEXT, "width": 100, "headerTooltip": "the deepest layer: the figures are of it"},
+        {"field": "tags", "headerName": "tags", "cellRenderer": "CmTags", "filter": TEXT, "minWidth": 90, "flex": 1},
+        {
+            "field": "layer",
+            "headerName": "layer",
+            "width": 92,
+            "headerTooltip": "the deepest one: the figures are of it",
+        }
+        | {"suppressHeaderFilterButton": True},
     ]
 
 
@@ -73,6 +78,7 @@ def _number(
 ) -> dict[str, Any]:
     shown = {"suffix": suffix, "digits": digits, "sign": sign}
     found = {"field": field, "headerName": name, "width": width, "filter": NUMBERS, "type": "rightAligned"}
+    found["suppressHeaderFilterButton"] = True
     return found | {"cellRenderer": "CmNumber", "cellRendererParams": shown} | ({"headerTooltip": note} if note else {})
 
 
@@ -86,6 +92,7 @@ def grid_row(row: RunRow) -> dict[str, Any]:
         "run": info.run,
         "name": info.name,
         "href": where.url(View(info.run, "overview")),
+        "about": " · ".join(part for part in (info.run, info.model, info.encoder, info.detector) if part),
         "state": info.state,
         "state_note": info.activity or STATES.get(info.state, info.state),
         "step": row.step,
@@ -97,7 +104,6 @@ def grid_row(row: RunRow) -> dict[str, Any]:
         "alerts_href": f"/alerts?run={info.run}",
         "moved": row.moved,
         "tags": ", ".join(tags_of(info)),
-        "model": info.model,
         "layer": row.layer,
     }
 
