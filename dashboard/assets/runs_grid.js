@@ -36,7 +36,7 @@
     cells.CmSparkline = ({value, data}) => {
         const points = (value || []).filter(([, y]) => y !== null);
         if (points.length < 2) return make('span', {className: 'quiet'}, points.length ? 'one snapshot' : 'no snapshot yet');
-        const [width, height] = [150, 26];
+        const [width, height] = [130, 26];
         const xs = points.map(([x]) => x);
         const ys = points.map(([, y]) => y);
         const [left, right] = [Math.min(...xs), Math.max(...xs)];
@@ -55,7 +55,7 @@
         }
         const [x, y] = place(points[points.length - 1]);
         const said = `d_anchor of ${data.layer} from ${ys[0].toFixed(4)} to ${ys[ys.length - 1].toFixed(4)}, lowest ${low.toFixed(4)}, highest ${high.toFixed(4)}`;
-        return make('svg', {viewBox: `0 0 ${width} ${height}`, className: 'spark', role: 'img', 'aria-label': said, preserveAspectRatio: 'none'},
+        return make('svg', {viewBox: `0 0 ${width} ${height}`, className: 'spark', role: 'img', 'aria-label': said},
             make('title', null, said),
             make('path', {d: path, fill: 'none', vectorEffect: 'non-scaling-stroke'}),
             make('circle', {cx: x, cy: y, r: 2.4}));

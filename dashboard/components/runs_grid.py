@@ -33,7 +33,7 @@ def columns() -> list[dict[str, Any]]:
             "headerName": "run",
             "cellRenderer": "CmRunLink",
             "filter": TEXT,
-            "minWidth": 210,
+            "minWidth": 180,
             "flex": 2,
             "checkboxSelection": True,
         },
