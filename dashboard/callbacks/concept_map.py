@@ -18,7 +18,7 @@ from dashboard.components.panel import EMPTY
 from dashboard.components.summary import map_sentence
 from dashboard.components.tracked import tracked_bar
 from dashboard.data import RunData, Source
-from dashboard.figures import concept_map
+from dashboard.figures import anchor_stars, concept_map
 from dashboard.figures.tracked import MOST_UNITS
 from dashboard.theme import Theme
 from dashboard.view import View
@@ -92,6 +92,7 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         tracked=tracked,
         marks=here.marks,
     )
+    figure["data"].append(anchor_stars.stars(data.anchors, theme))
     units = len(report.arrays.live)
     # The images its units answered to: a process that resumed the run may have had others than the one before.
     info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -77,9 +78,13 @@ def _nothing_selected(here: View, words: ConceptMap, report: LayerReport) -> lis
 
 
 def _heading(name: str, here: View):
-    close = where.url(View(here.run, here.page, here.layer, here.step, None))
+    close = where.url(replace(here, unit=None))
+    own = where.url(replace(here, page="neuron", layer=name.rpartition(":")[0]))
     return html.Div(
-        [html.H2(name, className="code"), dcc.Link("✕", href=close, className="close", title="Close (Esc)")],
+        [
+            html.H2(dcc.Link(name, href=own, title="All about this neuron"), className="code"),
+            dcc.Link("✕", href=close, className="close", title="Close (Esc)"),
+        ],
         className="card-head",
     )
 
