@@ -1,4 +1,4 @@
-"""A real server in this process, on a store with a short real training: planted concepts, found in the units they are in."""
+"""A real server in this process, and a short real training: planted concepts, found in the units they are in."""
 
 from __future__ import annotations
 
@@ -60,22 +60,35 @@ def served(folder: Path) -> Iterator[tuple[Path, Service]]:
     assert not thread.is_alive()
 
 
-def train(service: Service, run: str, captures: int, seconds: float = 90) -> cm_client.Monitor:
-    """Trains until the server has analysed some captures; the run goes on until its monitor's ``finish``."""
-    images, labels = planted_images(PLANTED_WORDS, 8)
-    inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
-    targets = torch.from_numpy(labels)
-    model = Detectors()
-    monitor = cm_client.watch(model, server=service.listen, run=run, layers=["detectors"], probe_size=128, every=4)
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-    generator = torch.Generator().manual_seed(0)
-    reader = StoreReader(service._store)
-    deadline = time.monotonic() + seconds
-    while len(reader.snapshots(run)) < captures:
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {captures} captures of {run}"
-        chosen = torch.randint(len(inputs), (32,), generator=generator)
-        nn.functional.cross_entropy(model(inputs[chosen]), targets[chosen]).backward()
-        optimiser.step()
-        time.sleep(0.02)  # the server shares these cores; the loop above decides when it is enough
-    reader.close()
-    return monitor
+class Training:
+    """A training that goes on for as long as one asks.
+
+    Args:
+        service: analyses it.
+        run: its id.
+    """
+
+    def __init__(self, service: Service, store: Path, run: str) -> None:
+        images, labels = planted_images(PLANTED_WORDS, 8)
+        self._inputs = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+        self._targets = torch.from_numpy(labels)
+        self._model, self._run, self.reader = Detectors(), run, StoreReader(store)
+        settings = {"layers": ["detectors"], "probe_size": 128, "every": 4}
+        self.monitor = cm_client.watch(self._model, server=service.listen, run=run, **settings)
+        self._optimiser = torch.optim.SGD(self._model.parameters(), lr=0.1)
+        self._random = torch.Generator().manual_seed(0)
+
+    def go_on(self, captures: int, seconds: float = 90) -> None:
+        """Trains until the server has analysed so many captures in all."""
+        deadline = time.monotonic() + seconds
+        while len(self.reader.snapshots(self._run)) < captures:
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {captures} captures of {self._run}"
+            chosen = torch.randint(len(self._inputs), (32,), generator=self._random)
+            nn.functional.cross_entropy(self._model(self._inputs[chosen]), self._targets[chosen]).backward()
+            self._optimiser.step()
+            time.sleep(0.02)  # the server shares these cores; the loop above decides when it is enough
+
+    def finish(self) -> None:
+        """Ends the run."""
+        self.monitor.finish(timeout=60)
+        self.reader.close()

@@ -1,24 +1,27 @@
 """Runs, Neuron, Concepts and the palette in a real browser, over a filled store without a server, and a real run."""
 
-import time
-
 import pytest
 from axe import violations
 from chromium import CHROMIUM, DRIVER, Browser, start_chromium
 from conftest import begin, end
 from harness import SMALL
-from real_run import served, train
+from real_run import Training, served
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from store_factory import Factory, fill
 
-from cm_server.stores.reader import StoreReader
 from dashboard.theme import DARK, LIGHT
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="Chromium is not installed"),
 ]
+ORDER = (
+    "[...document.querySelectorAll('#runs-grid [role=row][row-index]')]"
+    ".sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))"
+    ".map(r => (r.querySelector('a') || {}).innerText).filter(Boolean)"
+)
+FETCHED = "Promise.all({}.map(f => fetch(f).then(r => r.status + ' ' + r.headers.get('content-type'))))"
 SIZES = ((1300, 900), (400, 800))
 
 
@@ -53,13 +56,13 @@ def press(browser, key: str, **held: bool) -> None:
     )
 
 
-def themes(browser, colour: str, look_at) -> None:
-    """In both themes: what the colour is asked to be, and no serious offence against accessibility."""
+def themes(browser, look_at=lambda: None) -> None:
+    """In both themes: the picture has the theme's ink, and there is no serious offence against accessibility."""
     for theme in (DARK, LIGHT):
         if browser.ask("document.documentElement.dataset.theme") != theme.name:
             browser.ask("document.getElementById('scheme-button').click()")
         browser.until(lambda name=theme.name: browser.ask("document.documentElement.dataset.theme") == name, theme.name)
-        browser.until(lambda ink=getattr(theme, colour): look_at() in (ink, None), f"{theme.name} in the picture")
+        browser.until(lambda wanted=theme.ink: look_at() in (wanted, None), f"{theme.name} in the picture")
         assert violations(browser.driver) == []
 
 
@@ -81,7 +84,7 @@ def test_runs_are_sorted_sought_and_compared(browser, several):
     assert "<b>lr too high</b>" in browser.ask(names), "a name is text, never markup"
     browser.until(lambda: browser.ask("document.querySelectorAll('#runs-grid svg.spark').length") == 2, "sparklines")
     assert "no snapshot yet" in browser.text("runs-grid")
-    order = "[...document.querySelectorAll('#runs-grid [role=row][row-index]')].sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index')).map(r => (r.querySelector('a') || {}).innerText).filter(Boolean)"
+    order = ORDER
     browser.until(lambda: browser.ask(order)[-1] == "resnet18 on fashion", "sorted as the address says")
 
     for box in browser.driver.find_elements(By.CSS_SELECTOR, "#runs-grid [col-id=name] input[type=checkbox]")[:2]:
@@ -94,7 +97,7 @@ def test_runs_are_sorted_sought_and_compared(browser, several):
     browser.until(lambda: browser.ask(names) == ["resnet18 on fashion"], "the one that was sought")
     browser.until(lambda: "find=fashion" in browser.driver.current_url, "and it stands in the address")
     assert "sort=step.asc" in browser.driver.current_url
-    themes(browser, "ink", lambda: None)
+    themes(browser)
     narrow(browser)
     browser.driver.find_element(By.LINK_TEXT, "resnet18 on fashion").click()
     browser.until(lambda: browser.driver.current_url.endswith("/run/r1/overview"), "the run")
@@ -120,9 +123,7 @@ def test_a_neuron_has_a_page_a_permanent_link_and_files(browser, several):
     link = browser.ask("document.querySelector('[data-link]').dataset.link")
     assert link == "/run/r1/neuron?layer=layer2&step=220&unit=17"
     files = browser.ask("[...document.querySelectorAll('#neuron-tools a[download]')].map(a => a.getAttribute('href'))")
-    kinds = browser.ask(
-        f"Promise.all({files}.map(f => fetch(f).then(r => r.status + ' ' + r.headers.get('content-type'))))"
-    )
+    kinds = browser.ask(FETCHED.format(files))
     assert kinds == ["200 text/csv; charset=utf-8", "200 application/json; charset=utf-8"]
     assert browser.ask("fetch('/neuron.json?run=r1&layer=layer2&unit=99').then(r => r.status)") == 404
 
@@ -132,7 +133,7 @@ def test_a_neuron_has_a_page_a_permanent_link_and_files(browser, several):
     browser.until(lambda: "layer2:18" in browser.text("neuron-head"), "the next one")
     assert "17" in browser.text("neuron-pins"), "pins stay"
     ink = "cm.plot('neuron-ribbon-graph').layout.font.color"
-    themes(browser, "ink", lambda: browser.ask(ink))
+    themes(browser, lambda: browser.ask(ink))
     narrow(browser)
     for address, said in (
         ("unit=0", "Neuron 0 is dead at this step"),
@@ -162,7 +163,7 @@ def test_without_a_server_words_are_compared_by_their_letters_and_the_page_says_
     browser.until(lambda: "This layer is not captured" in browser.text("concepts-note"), "no such layer")
     browser.ask("cm.travel('/run/r1/concepts?step=0')")
     browser.until(lambda: "one comparable snapshot" in browser.text("concepts-turnover"), "the start has no past")
-    themes(browser, "ink", lambda: None)
+    themes(browser)
     narrow(browser)
     assert browser.log() == []
 
@@ -196,7 +197,8 @@ def test_the_palette_is_complete_by_keyboard(browser, several):
 
 def test_words_anchors_and_distances_over_a_real_server_and_a_real_run(browser, tmp_path):
     with served(tmp_path) as (store, service):
-        monitor = train(service, "planted", 3)
+        training = Training(service, store, "planted")
+        training.go_on(3)
         url, process = begin(store, tmp_path / "ready.json")
         browser.open(url + "/run/planted/concepts?q=guitar")
         browser.until(lambda: "By meaning: the server's encoder planted" in browser.text("concepts-note"), "an answer")
@@ -220,16 +222,12 @@ def test_words_anchors_and_distances_over_a_real_server_and_a_real_run(browser, 
             lambda: browser.trace("map-graph", "added anchors", "text") == ["a word of nobody"], "a mark on the map"
         )
 
-        reader = StoreReader(store)
-        step = reader.snapshots("planted")[-1].step
-        monitor.finish(timeout=60)
-        deadline = time.monotonic() + 60
-        while not (found := reader.report("planted", "detectors")[1].summary.words):
-            assert time.monotonic() < deadline, "the last capture, which came after the anchor, follows it"
-            time.sleep(0.05)
-        assert list(found) == ["a word of nobody"]
-        assert reader.snapshots("planted")[-1].step >= step
-        reader.close()
+        captures = len(training.reader.snapshots("planted"))
+        training.go_on(captures + 2)  # one may have been on its way before the anchor was there
+        _, report = training.reader.report("planted", "detectors")
+        assert list(report.summary.words) == ["a word of nobody"], "captures after the anchor follow it"
+        assert 0 < report.summary.words["a word of nobody"] < 2
+        training.finish()
 
         browser.ask("cm.travel('/run/planted/concepts')")
         browser.until(lambda: browser.ask("!!document.querySelector('.anchors-table button')"), "the way to remove it")
