@@ -10,9 +10,9 @@ from dash import dcc, html
 
 from cm_server.report import LayerSummary, RunInfo
 from dashboard import view as where
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 from dashboard.components.clock import clock
-from dashboard.components.keys import overlay
+from dashboard.components.keys import dialog, overlay
 from dashboard.view import PAGES, View
 
 TAB_NAMES = {"overview": "Overview", "map": "Concept map"}
@@ -83,6 +83,7 @@ def shell() -> dmc.MantineProvider:
                     html.Main(id="page"),
                     clock(),
                     overlay(),
+                    _meaning(),
                 ],
                 id="app",
                 className="app",
@@ -167,8 +168,12 @@ def _header():
             html.Nav(id="tabs", className="tabs", **aria(label="Pages")),
             html.Span(className="grow"),
             html.Span("…", id="state-chip", className="chip", role="status"),
-            _help(),
-            html.Button("?", id="keys-button", className="icon", title="Keys (?)", **aria(label="Keys")),
+            html.Button(
+                "What the numbers mean", id="meaning-button", className="text-button", **data(dialog="meaning")
+            ),
+            html.Button(
+                "?", id="keys-button", className="icon", title="Keys (?)", **data(dialog="keys"), **aria(label="Keys")
+            ),
             html.Button(
                 "◐", id="scheme-button", className="icon", title="Dark or light (D)", **aria(label="Dark or light")
             ),
@@ -177,20 +182,9 @@ def _header():
     )
 
 
-def _help():
+def _meaning():
     text = [x for name, meaning in MEANING for x in (html.Dt(name), html.Dd(meaning))]
-    return dmc.Popover(
-        [
-            dmc.PopoverTarget(html.Button("What the numbers mean", id="meaning-button", className="text-button")),
-            dmc.PopoverDropdown(html.Dl(text, className="meaning")),
-        ],
-        width=440,
-        position="bottom-end",
-        shadow="md",
-        withArrow=True,
-        trapFocus=False,
-        zIndex=400,
-    )
+    return dialog("meaning", "What the numbers mean", [html.Dl(text, className="meaning")])
 
 
 def _facts():
