@@ -67,6 +67,7 @@ def create_app(store: Path, events: str | None = None, *, host: str = "127.0.0.1
         serve_locally=True,
         on_error=_problem,
     )
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')  # for screen readers
     app.backend.websocket_capability = False  # else every tab opens a second socket that nothing uses
     app.layout = shell
     callbacks.register(app, source)

@@ -29,8 +29,8 @@
         const button = document.querySelector(`.tracked .small:not(.on)[data-toggle=${name}]`);
         if (button) button.click();
     };
-    cm.help = () => {
-        const dialog = document.getElementById('keys');
+    cm.dialog = (name) => {
+        const dialog = document.getElementById(name);
         if (dialog) dialog.open ? dialog.close() : dialog.showModal();
     };
     const step = (event, by) => {
@@ -52,7 +52,7 @@
         d: () => document.getElementById('scheme-button').click(),
         t: () => cm.allTables(),
         Escape: () => cm.go({unit: null}),
-        '?': () => cm.help(),
+        '?': () => cm.dialog('keys'),
     };
     document.addEventListener('keydown', (event) => {
         if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -68,10 +68,10 @@
     });
     document.addEventListener('click', (event) => {
         if (!event.target.closest) return;
-        const toggle = event.target.closest('[data-toggle]');
-        if (toggle) cm.toggle(toggle.dataset.toggle, toggle.dataset.value);
-        else if (event.target.closest('#keys-button, #keys-close')) cm.help();
+        const [toggle, opener] = ['[data-toggle]', '[data-dialog]'].map((one) => event.target.closest(one));
+        if (opener) cm.dialog(opener.dataset.dialog);
+        else if (toggle) cm.toggle(toggle.dataset.toggle, toggle.dataset.value);
         else if (event.target.closest('#play-button')) cm.playing ? cm.pause() : cm.play();
-        else if (event.target.id === 'keys') cm.help(); // beside the overlay
+        else if (event.target.matches('dialog.dialog')) event.target.close(); // beside what is in it
     });
 })();

@@ -151,5 +151,6 @@ def label(step: int | None, last: int, here: View) -> list:
         return [html.Span(f"step {step:,}")]
     return [
         html.Span("past", className="badge"),
+        " ",
         html.Span([f"step {step:,} ", html.Span(f"of {last:,}", className="of")]),
     ]

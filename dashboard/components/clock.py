@@ -16,9 +16,7 @@ GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": False, "sho
 
 def clock():
     """The footer; ``assets/clock.js`` brings it to life."""
-    strip = dcc.Graph(
-        id="strip-graph", figure={"data": [], "layout": {}}, config=cast(Any, GRAPH), className="strip", responsive=True
-    )
+    strip = dcc.Graph(id="strip-graph", figure={"data": [], "layout": {}}, config=cast(Any, GRAPH), className="strip")
     slider = html.Div(id="clock-slider", className="slider")  # assets/clock.js puts a native slider into it
     return html.Footer(
         [

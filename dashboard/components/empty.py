@@ -6,7 +6,7 @@ from dash import html
 
 from cm_server.report import RunInfo
 from dashboard import status
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 
 TWO_LINES = "import cm_client\nmonitor = cm_client.watch(model)"
 
@@ -77,7 +77,7 @@ def waiting(info: RunInfo):
 def _to_copy(text: str):
     """Lines to copy, with a button that does it (``assets/panel.js``)."""
     return html.Div(
-        [html.Pre(text, tabIndex=0), html.Button("Copy", className="tool", **{"data-copy": text})], className="to-copy"
+        [html.Pre(text, tabIndex=0), html.Button("Copy", className="tool", **data(copy=text))], className="to-copy"
     )
 
 

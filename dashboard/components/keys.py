@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dash import html
 
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 
 KEYS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Time", ("←", "→"), "the snapshot before, after"),
@@ -25,40 +25,32 @@ KEYS: tuple[tuple[str, tuple[str, ...], str], ...] = (
 
 
 def overlay():
-    """The dialog, closed; ``?`` opens it."""
+    """The dialog of the keys, closed; ``?`` opens it."""
     groups = list(dict.fromkeys(group for group, _, _ in KEYS))
+    hint = "Tab reaches every control; on the slider Home and End lead to the first snapshot and to live."
+    parts = [part for group in groups for part in _group(group)]
+    return dialog("keys", "Keys", [*parts, html.P(hint, className="summary")])
+
+
+def dialog(name: str, title: str, children: list):
+    """A closed dialog; a button with ``data-dialog`` of its name opens it, Escape and its cross close it."""
+    close = html.Button("✕", className="icon", **data(dialog=name), **aria(label="Close"))
     return html.Dialog(
         html.Div(
-            [
-                html.Div(
-                    [
-                        html.H2("Keys", id="keys-title"),
-                        html.Button("✕", id="keys-close", className="icon", **aria(label="Close")),
-                    ],
-                    className="card-head",
-                ),
-                *[part for group in groups for part in _group(group)],
-                html.P(
-                    "Tab reaches every control; on the slider Home and End lead to the first snapshot and to live.",
-                    className="summary",
-                ),
-            ],
-            className="keys-inside",
+            [html.Div([html.H2(title, id=f"{name}-title"), close], className="card-head"), *children],
+            className="dialog-inside",
+            tabIndex=0,
         ),
-        id="keys",
-        className="keys",
-        **aria(labelledby="keys-title"),
+        id=name,
+        className="dialog",
+        **aria(labelledby=f"{name}-title"),
     )
 
 
 def _group(group: str) -> list:
     rows = [
-        html.Div([html.Dt([_key(key) for key in keys]), html.Dd(meaning)])
+        html.Div([html.Dt([html.Kbd(key) for key in keys]), html.Dd(meaning)])
         for name, keys, meaning in KEYS
         if name == group
     ]
     return [html.H3(group), html.Dl(rows)]
-
-
-def _key(key: str):
-    return html.Kbd(key)

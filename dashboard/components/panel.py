@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from dash import dcc, html
 
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 
 GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": "reset", "showTips": False}
 """Settings of every plot: no toolbar, so no button that would send a chart to a web service."""
@@ -35,7 +35,7 @@ def graph(name: str, size: str, label: str, table: str = "", **config):
             html.Div(className="twin"),
         ],
         className=f"chart of-{size}",
-        **{"data-graph": name, "data-table": table, "data-label": label},
+        **data(graph=name, table=table, label=label),
     )
 
 
@@ -58,4 +58,4 @@ def _tools(label: str):
 
 
 def _button(tool: str, text: str, title: str, **state: str):
-    return html.Button(text, title=title, className="tool", **{"data-tool": tool}, **aria(label=title, **state))
+    return html.Button(text, title=title, className="tool", **data(tool=tool), **aria(label=title, **state))

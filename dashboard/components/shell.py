@@ -12,9 +12,9 @@ from dash import dcc, html
 from cm_server.report import LayerSummary, RunInfo
 from dashboard import comparison
 from dashboard import view as where
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 from dashboard.components.clock import clock
-from dashboard.components.keys import overlay
+from dashboard.components.keys import dialog, overlay
 from dashboard.components.palette import button, palette
 from dashboard.view import PAGES, PLACES, View
 
@@ -96,6 +96,7 @@ def shell() -> dmc.MantineProvider:
                     clock(),
                     overlay(),
                     palette(),
+                    _meaning(),
                 ],
                 id="app",
                 className="app",
@@ -191,8 +192,12 @@ def _header():
             html.Span(className="grow"),
             html.Span("…", id="state-chip", className="chip", role="status"),
             button(),
-            _help(),
-            html.Button("?", id="keys-button", className="icon", title="Keys (?)", **aria(label="Keys")),
+            html.Button(
+                "What the numbers mean", id="meaning-button", className="text-button", **data(dialog="meaning")
+            ),
+            html.Button(
+                "?", id="keys-button", className="icon", title="Keys (?)", **data(dialog="keys"), **aria(label="Keys")
+            ),
             html.Button(
                 "◐", id="scheme-button", className="icon", title="Dark or light (D)", **aria(label="Dark or light")
             ),
@@ -201,20 +206,9 @@ def _header():
     )
 
 
-def _help():
+def _meaning():
     text = [x for name, meaning in MEANING for x in (html.Dt(name), html.Dd(meaning))]
-    return dmc.Popover(
-        [
-            dmc.PopoverTarget(html.Button("What the numbers mean", id="meaning-button", className="text-button")),
-            dmc.PopoverDropdown(html.Dl(text, className="meaning")),
-        ],
-        width=440,
-        position="bottom-end",
-        shadow="md",
-        withArrow=True,
-        trapFocus=False,
-        zIndex=400,
-    )
+    return dialog("meaning", "What the numbers mean", [html.Dl(text, className="meaning")])
 
 
 def _facts():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dash import html
 
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 from dashboard.figures.tracked import MOST_STEPS, MOST_UNITS
 from dashboard.view import View
 
@@ -33,13 +33,13 @@ def _mark(here: View, step: int) -> list:
 
 
 def _button(name: str, value: int, text: str, title: str):
-    return html.Button(text, title=title, className="small", **{"data-toggle": name, "data-value": str(value)})
+    return html.Button(text, title=title, className="small", **data(toggle=name, value=str(value)))
 
 
 def _chip(name: str, value: int, text: str):
     return html.Button(
         [text, html.Span(" ✕", **aria(hidden="true"))],
         className="small on",
-        **{"data-toggle": name, "data-value": str(value)},
+        **data(toggle=name, value=str(value)),
         **aria(label=f"Let go of {text}"),
     )
