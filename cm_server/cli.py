@@ -19,6 +19,7 @@ COMMANDS = {
     "dashboard": "start the dashboard on a store",
     "embed": "embed a data set's images once, for training towards diverse neurons",
     "runs": "list the runs in a store",
+    "report": "write a run as one HTML file that opens without a server",
     "alerts": "replay, list, acknowledge, silence and try out alerts",
     "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",

@@ -16,6 +16,8 @@ LEVELS, OFFSET = 65_535, 32_768
 """As in `cm_server.core.levels`."""
 _BLOCK = 2**22
 """Floats that are worked on at once."""
+_CANCELLED = 1e-3
+"""As in `core.diversity`: below this share of the squared norms the product cannot say which unit is nearest."""
 
 
 def similarities(arrays: LayerArrays) -> np.ndarray | None:
@@ -76,7 +78,11 @@ def anchor_distance(units: np.ndarray, anchors: np.ndarray) -> float:
     for start in range(0, len(anchors), rows):
         block = anchors[start : start + rows]
         nearest = (block @ units.T - half).argmax(axis=1)  # the distance itself is taken from the difference
-        total += float(np.linalg.norm(units[nearest] - block, axis=1).sum(dtype=np.float64))
+        found = np.linalg.norm(units[nearest] - block, axis=1)
+        lengths = np.square(block).sum(axis=1) + 2 * half[nearest]
+        for row in np.flatnonzero(np.square(found) < _CANCELLED * lengths):
+            found[row] = np.linalg.norm(units - block[row], axis=1).min()
+        total += float(found.sum(dtype=np.float64))
     return total / len(anchors)
 
 

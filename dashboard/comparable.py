@@ -61,10 +61,10 @@ def differences(left: Shown, right: Shown) -> list[Difference]:
         _differs("the sample", one.kind, other.kind, _KIND),
         _differs("the encoder", left.info.encoder, right.info.encoder, _SERVER.format("encoder", "--encoder")),
         _differs("the detector", left.info.detector, right.info.detector, _SERVER.format("detector", "--detector")),
-        _differs(
+        _marked(
             "the words",
-            _marked(f"{one.concepts:,} words", left.info.concept_fingerprint),
-            _marked(f"{other.concepts:,} words", right.info.concept_fingerprint),
+            (f"{one.concepts:,} words", left.info.concept_fingerprint),
+            (f"{other.concepts:,} words", right.info.concept_fingerprint),
             _SERVER.format("words", "--concepts"),
         ),
         _differs("the anchors", f"{one.anchors:,}", f"{other.anchors:,}", _SERVER.format("words", "--concepts")),
@@ -115,17 +115,18 @@ def _images(left: Shown, right: Shown) -> Difference | None:
     if left.summary.kind == "stream" or right.summary.kind == "stream":
         counts = f"{left.summary.probes:,} a capture", f"{right.summary.probes:,} a capture"
         return _differs("the number of images", *counts, "Watch both with the same number of images a capture.")
-    return _differs(
-        "the probe images",
-        _marked(f"{left.summary.probes:,} images", left.images),
-        _marked(f"{right.summary.probes:,} images", right.images),
-        _IMAGES,
-    )
+    counts = f"{left.summary.probes:,} images", f"{right.summary.probes:,} images"
+    return _marked("the probe images", (counts[0], left.images), (counts[1], right.images), _IMAGES)
 
 
 def _differs(what: str, left: str, right: str, cure: str) -> Difference | None:
     return None if left == right else Difference(what, left or "–", right or "–", cure)
 
 
-def _marked(text: str, fingerprint: str) -> str:
-    return f"{text} ({fingerprint[:8]})" if fingerprint else text
+def _marked(what: str, left: tuple[str, str], right: tuple[str, str], cure: str) -> Difference | None:
+    """Texts with fingerprints: these decide, and as much of them is shown as tells them apart."""
+    if left == right:
+        return None
+    shown = next((n for n in (8, 16) if left[1][:n] != right[1][:n]), 64)
+    said = (f"{text} ({mark[:shown]})" if mark else text for text, mark in (left, right))
+    return Difference(what, *said, cure)

@@ -148,7 +148,7 @@ class Recomputed:
         stored = {point.sequence: point.summary for point in run.series[layer]}
         own = stored[steps[0][0]].temperature
         anchors = self._anchors(run, len(text))
-        wanted = [(sequence, step, t) for sequence, step in steps for t in (*temperatures, own)]
+        wanted = [(sequence, step, t) for sequence, step in steps for t in dict.fromkeys((*temperatures, own))]
         values: dict[tuple[int, float], float] = {}
         report: tuple[int, LayerReport] | None = None
         for sequence, step, temperature in wanted:

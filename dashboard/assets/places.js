@@ -4,7 +4,7 @@
     const cm = window.cm;
     const wired = window.dash_clientside.cm;
     cm.pages.push('compare', 'evolution', 'alerts', 'system');
-    cm.sides = null; // what Compare shows: {runs, steps, last, layer, one_map}
+    cm.sides = null; // what Compare shows: {runs, layer, one_map}
     cm.camera = null; // the part of both maps that is looked at
 
     cm.cares = (run, kind) => {
@@ -19,27 +19,42 @@
         const said = steps.map((step) => (step === null || step === undefined ? '' : String(step))).join(',');
         cm.go({runs: named.map(encodeURIComponent).join(','), steps: said.replaceAll(',', '') ? said : null});
     };
-    cm.chooseRun = (index, run) => {
-        const {runs, steps} = cm.sides || {runs: [], steps: []};
-        if (!run || runs[index] === run) return;
-        const wanted = runs.slice();
-        const at = steps.slice();
-        wanted[index] = run;
-        at[index] = null;
-        cm.compare(Array.from(wanted), wanted.filter(Boolean).length > 1 ? at : []);
+    /* What the address says, as comparison.py reads it: what the server sets comes from there, and so changes nothing. */
+    const named = (text) => {
+        try {
+            return decodeURIComponent(text);
+        } catch (error) {
+            return text;
+        }
     };
-    cm.chooseStep = (index, step) => {
-        if (!cm.sides || step === null || step === undefined || cm.sides.steps.length <= index) return;
-        const wanted = step >= cm.sides.last[index] ? null : step;
-        if (wanted === cm.sides.steps[index]) return;
-        const steps = cm.sides.steps.slice();
+    cm.compared = () => {
+        const runs = (cm.query('runs') || '').split(',').filter(Boolean).map(named);
+        let steps = (cm.query('steps') || '').split(',').map((step) => (/^\d{1,15}$/.test(step) ? Number(step) : null));
+        if (runs.length === 1) {
+            runs.push(runs[0]);
+            if (steps.every((step) => step === null)) steps = [0];
+        }
+        while (steps.length < 2) steps.push(null);
+        return {runs, steps: steps.slice(0, 2)};
+    };
+    cm.chooseRun = (index, run) => {
+        const {runs, steps} = cm.compared();
+        if (cm.place().page !== 'compare' || !run || runs[index] === run) return;
+        runs[index] = run;
+        steps[index] = null;
+        cm.compare(runs, runs.filter(Boolean).length > 1 ? steps : []);
+    };
+    cm.chooseStep = (index, step, last) => {
+        const {runs, steps} = cm.compared();
+        if (cm.place().page !== 'compare' || runs.length < 2 || step === null || step === undefined) return;
+        const wanted = step >= last ? null : step;
+        if (wanted === steps[index]) return;
         steps[index] = wanted;
-        cm.compare(cm.sides.runs, steps);
+        cm.compare(runs, steps);
     };
     cm.swap = () => {
-        if (!cm.sides || cm.sides.runs.length < 2) return;
-        const {runs, steps} = cm.sides;
-        cm.compare([runs[1], runs[0], ...runs.slice(2)], [steps[1], steps[0]]);
+        const {runs, steps} = cm.compared();
+        if (runs.length > 1) cm.compare([runs[1], runs[0], ...runs.slice(2)], [steps[1], steps[0]]);
     };
 
     /* One camera: what is looked at on one map is looked at on the other, and stays when both are drawn anew. */
@@ -99,8 +114,8 @@
         drawn_system: () => cm.done('system'),
         left_run: (run) => cm.chooseRun(0, run),
         right_run: (run) => cm.chooseRun(1, run),
-        left_step: (step) => cm.chooseStep(0, step),
-        right_step: (step) => cm.chooseStep(1, step),
+        left_step: (step, last) => cm.chooseStep(0, step, last),
+        right_step: (step, last) => cm.chooseStep(1, step, last),
         compare_layer: (layer) => {
             if (layer && cm.sides && layer !== cm.sides.layer) cm.go({layer, unit: null});
         },

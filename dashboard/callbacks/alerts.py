@@ -165,7 +165,7 @@ def _register_orders(app: Dash, source: Source, desk: Desk) -> None:
         except orders.OrderError as error:
             return str(error), no_update
         desk.forget()
-        said = "The silence is over." if ends else f"{len(answer.get('replayed', [])):,} notices are tried again."
+        said = "The silence is over." if ends else f"Tried again: {len(answer.get('replayed', [])):,}."
         return said, str(about)
 
 

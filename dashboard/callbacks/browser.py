@@ -7,8 +7,6 @@ from dash import ClientsideFunction, Dash, Input, Output, State
 CHOICES = (
     ("left_run", "compare-left-run", "value"),
     ("right_run", "compare-right-run", "value"),
-    ("left_step", "compare-left-step", "value"),
-    ("right_step", "compare-right-step", "value"),
     ("compare_layer", "compare-layer", "value"),
     ("swap", "compare-swap", "n_clicks"),
     ("filter_run", "alerts-run", "value"),
@@ -56,3 +54,6 @@ def register(app: Dash) -> None:
         wire("drawn_" + store.split("-")[0], Input(store, "data"), initial=False)
     for name, component, value in CHOICES:
         wire(name, Input(component, value), initial=False)
+    for side in ("left", "right"):  # a slider's end means "the newest"
+        step = f"compare-{side}-step"
+        wire(f"{side}_step", Input(step, "value"), State(step, "max"), initial=False)

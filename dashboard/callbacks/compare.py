@@ -92,9 +92,7 @@ def _sent(scene: Scene, one_map: bool = False) -> dict[str, Any]:
     """With what the browser needs to change one part of the address."""
     here = scene.here
     sides = {
-        "runs": [*(side.run for side in here.sides), *here.others],
-        "steps": [side.step for side in here.sides],
-        "last": [scene.last(side) for side in here.sides],
+        "runs": list(here.runs),
         "layer": scene.layer,
         "one_map": one_map,
     }
@@ -124,7 +122,7 @@ def _chooser(scene: Scene, name: str, side: Side | None, listed: list[dict[str, 
         reply.part(f"{name} runs", [[r["value"], r["label"]] for r in listed], lambda: listed),
         reply.part(f"{name} run", run, lambda: run),
         reply.part(f"{name} max", last, lambda: max(1, last)),
-        reply.part(f"{name} step", [step, last], lambda: step),
+        reply.part(f"{name} step", [step, last], lambda: step if last else 1),
         reply.part(f"{name} label", text, lambda: text),
     ]
 
@@ -156,7 +154,9 @@ def _side(scene: Scene, shown: Shown, index: int, one_map: bool) -> list:
 
 
 def _neuron(here: Comparison, mark: str, layout: ConceptMap, shown: Shown) -> list:
-    return words.neuron_hint(here) if here.unit is None else words.neuron_side(here, mark, layout, shown)
+    if here.unit is not None:
+        return words.neuron_side(here, mark, layout, shown)
+    return words.neuron_hint(here) if mark == MARKS["left"] else []
 
 
 def _map(scene: Scene, shown: Shown, layout: ConceptMap, one_map: bool) -> dict[str, Any]:

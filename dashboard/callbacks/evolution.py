@@ -25,9 +25,9 @@ from dashboard.theme import Theme
 from dashboard.view import View
 from dashboard.wishes import Wishes
 
-IN_FORCE = "in force"
 OUTPUTS = (
     Output("evolution-legend", "children"),
+    Output("evolution-categories-frame", "style"),
     Output("evolution-categories-graph", "figure"),
     Output("evolution-categories-table", "children"),
     Output("evolution-taus", "value"),
@@ -99,6 +99,7 @@ class _Page:
         figure = evolution.categories_over_steps(self.data.series, self.theme, step=step, revision=self.here.run or "")
         return [
             self.reply.part("legend", self.theme.name, legend),
+            self.reply.part("categories frame", len(self.data.series), lambda: {"height": figure["layout"]["height"]}),
             self.reply.figure("categories", figure),
             self.reply.part("categories table", self.key[3], lambda: words.categories_table(self.data.series)),
         ]
@@ -173,7 +174,7 @@ def thresholds(
 ) -> Mapping[str, Mapping[str, int]]:
     """Units per category for the thresholds in force, then for each τ alone, in rising order."""
     alone = {f"τ {tau:g}": recompute.categories_at(report, categories, tau) for tau in sorted(taus)}
-    return {IN_FORCE: dict(report.summary.categories)} | alone
+    return {words.IN_FORCE: dict(report.summary.categories)} | alone
 
 
 def _shown(points: list[SeriesPoint], point: SeriesPoint | None) -> list[SeriesPoint]:

@@ -164,7 +164,7 @@ def deliveries_list(failed: Sequence[Letter], struggling: Sequence[Letter], name
     if not failed and not struggling:
         return [html.P(ALL_DELIVERED, className="quiet")]
     items = [html.Li(_letter(one, names, "given up"), className="failed") for one in failed[-SHOWN:][::-1]]
-    items += [html.Li(_letter(one, names, "still being tried")) for one in struggling[:SHOWN]]
+    items += [html.Li(_letter(one, names, "not there yet")) for one in struggling[:SHOWN]]
     again = [html.Button("Try all again", id={"type": "order-replay", "all": True}, className="small-button")]
     return [html.Ul(items, className="plain-list"), *(again if failed else [])]
 
@@ -173,10 +173,10 @@ def _letter(letter: Letter, names: Mapping[str, str], state: str) -> list:
     notice = letter.notice
     about = ", ".join(dict.fromkeys(f"{item.alert.rule} {item.status}" for item in notice.items))
     when = datetime.fromtimestamp(notice.created).strftime("%d %b %H:%M")
-    times = "once" if letter.attempts == 1 else f"{letter.attempts:,} times"
+    tries = "1 try" if letter.attempts == 1 else f"{letter.attempts:,} tries"
     return [
         html.Div([html.B(notice.channel), f" {when}: {names.get(notice.run, notice.run)}, {about}"]),
-        html.Div(f"{state} after it was tried {times}: {letter.error or 'no reason given'}", className="reason"),
+        html.Div(f"{state} after {tries}: {letter.error or 'no reason given'}", className="reason"),
     ]
 
 

@@ -106,7 +106,10 @@ def _number(value: float, digits: int) -> str:
 
 
 def _difference(value: float, digits: int) -> str:
-    return f"{value:+,.{digits}f}".replace("-", "−") if math.isfinite(value) else "–"
+    if not math.isfinite(value):
+        return "–"
+    said = f"{value:+,.{digits}f}".replace("-", "−")
+    return said if any(digit in said for digit in "123456789") else "same"
 
 
 def words_sentence(counts: Sequence[Counter[int]], words: Sequence[str], same_run: bool) -> str:
@@ -122,9 +125,12 @@ def words_sentence(counts: Sequence[Counter[int]], words: Sequence[str], same_ru
         return "Neither side has an interpretable neuron in this layer."
     gained, lost = sorted(right - left, key=lambda c: -counts[1][c]), sorted(left - right, key=lambda c: -counts[0][c])
     said = ("gained from A to B", "lost from A to B") if same_run else ("only in B", "only in A")
-    return (
-        f"{len(left & right):,} concepts on both sides; {_some(gained, words, said[0])}; {_some(lost, words, said[1])}."
-    )
+    listed = f"{_some(gained, words, said[0])}; {_some(lost, words, said[1])}"
+    return f"{_concepts_of(len(left & right))} on both sides; {listed}."
+
+
+def _concepts_of(count: int) -> str:
+    return f"{count:,} concept" + ("" if count == 1 else "s")
 
 
 def _some(concepts: Sequence[int], words: Sequence[str], said: str) -> str:

@@ -21,6 +21,7 @@ CHOOSE_ANCHORS = (
     "Type one or more words, wanted or unwanted: their stars, the ways of the neurons nearest to them, and how far "
     "these are from them at each step."
 )
+IN_FORCE = "in force"
 ASK = "Type temperatures above, or draw "
 UNITS = 8
 
@@ -63,7 +64,9 @@ def default_taus(report: LayerReport) -> tuple[float, ...]:
 
 def thresholds_sentence(summary: LayerSummary, found: Mapping[str, Mapping[str, int]]) -> str:
     """The bars in words."""
-    said = ", ".join(f"{sum(one.values()):,} at {label}" for label, one in found.items())
+    said = ", ".join(
+        f"{sum(one.values()):,} {label if label == IN_FORCE else f'at {label}'}" for label, one in found.items()
+    )
     return (
         f"Interpretable units of {summary.layer}'s {summary.units:,}: {said}. “In force” is each unit's own threshold, "
         "the larger of the server's τ and its calibrated null; the other bars take τ alone, as the paper does, so "
@@ -149,7 +152,10 @@ def anchors_sentence(found: Sequence[Approach], progress: Progress, wanted: Sequ
     if progress.missing:
         said.append(progress.missing)
     if found:
-        said.append("Hollow: where a neuron began; filled: where it stands. Group: the nearest twentieth of the units.")
+        said.append(
+            "On the map, hollow: where a neuron began, filled: where it stands. Curves: the nearest twentieth of the units; "
+            "dotted: the layer's typical unit."
+        )
     return " ".join(said)
 
 

@@ -238,6 +238,7 @@ def concept_bars(
     places = [str(concept) for concept in chosen]
     texts = [f"{look.plain(words[c])} {look.GLYPHS[look.category_of(categories[c])]}" for c in chosen]
     tints = colours(len(counts), theme)
+    largest = max((side[concept] for side in counts for concept in chosen), default=0)
     traces = [
         {
             "type": "bar",
@@ -248,7 +249,13 @@ def concept_bars(
             "customdata": texts,
             "marker": {
                 "color": tint,
-                "pattern": {"shape": "" if index == 0 else "/", "fgcolor": theme.panel, "size": 5, "solidity": 0.25},
+                "pattern": {
+                    "shape": "" if index == 0 else "/",
+                    "fgcolor": theme.panel,
+                    "fillmode": "overlay",
+                    "size": 5,
+                    "solidity": 0.25,
+                },
             },
             "hovertemplate": "%{customdata}: %{x} neurons<extra>" + look.plain(name) + "</extra>",
         }
@@ -257,13 +264,14 @@ def concept_bars(
     layout = look.layout(
         theme,
         revision,
-        (122, 16, 4, 36),
+        (122, 16, 30, 36),
         barmode="group",
         bargap=0.3,
         bargroupgap=0.06,
         showlegend=True,
         legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 11}},
-        xaxis=look.axis(theme, "interpretable neurons with this concept", rangemode="tozero", tickformat=",d"),
+        xaxis=look.axis(theme, "interpretable neurons with this concept", rangemode="tozero", tickformat=",d")
+        | ({"dtick": 1} if largest < 10 else {}),
         yaxis=look.axis(
             theme,
             type="category",

@@ -18,7 +18,7 @@ from dashboard.theme import CATEGORIES, OTHER, Theme
 BARS = 16
 """Steps drawn of each layer."""
 REST = "not interpretable"
-ROW_PIXELS = 118
+ROW_PIXELS = 132
 """Height of one layer's row."""
 _GAP = 0.3
 """Of a row's height: room for the layer's name."""

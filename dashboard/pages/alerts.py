@@ -117,14 +117,11 @@ def _dialog():
         [
             html.P(id="order-text", className="alert-text"),
             silence,
-            dmc.Textarea(
-                id="order-note", label="note", placeholder="what others should know", size="xs", maxLength=1000
-            ),
+            dmc.Textarea(id="order-note", label="note", placeholder="what others should know", size="xs"),
             dmc.TextInput(
                 id="order-author",
                 label="your name",
                 size="xs",
-                maxLength=200,
                 persistence=True,
                 persistence_type="local",
             ),

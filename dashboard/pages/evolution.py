@@ -28,7 +28,11 @@ def _categories():
         [
             html.H2("What the layers speak of, over the steps"),
             html.Div(id="evolution-legend", className="legend"),
-            graph("evolution-categories-graph", "evolution-rows", "share of units per category, per layer, over steps"),
+            html.Div(  # as high as there are layers, which only the answer knows
+                graph("evolution-categories-graph", "filled", "share of units per category, per layer, over steps"),
+                id="evolution-categories-frame",
+                style={"height": 300},
+            ),
             html.Div(id="evolution-categories-table"),
         ],
         className="panel half",

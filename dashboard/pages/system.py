@@ -18,13 +18,19 @@ def page():
                 [
                     html.H1("System", className="page-title"),
                     html.P(id="system-server", className="verdict", **aria(live="polite")),
-                    html.Div(id="system-facts"),
+                    html.Div(
+                        [
+                            html.Div(id="system-facts"),
+                            html.Div([html.H3("Versions here"), html.Div(id="system-versions")]),
+                        ],
+                        className="pair",
+                    ),
                 ],
                 className="panel",
             ),
             html.Section([html.H2("Runs"), html.Div(id="system-runs")], className="panel"),
             html.Div([_stages(), _gaps()], className="pair"),
-            html.Div([_fingerprints(), _versions()], className="pair"),
+            _fingerprints(),
         ],
         id="system-page",
         className="stacked",
@@ -56,11 +62,5 @@ def _fingerprints():
             html.Div(id="system-fingerprints", className="table-frame"),
             html.P("Two reports are comparable only where a layer's fingerprint is the same.", className="summary"),
         ],
-        className="panel half",
-    )
-
-
-def _versions():
-    return html.Section(
-        [html.H2("Versions on the dashboard's machine"), html.Div(id="system-versions")], className="panel half"
+        className="panel",
     )
