@@ -189,8 +189,6 @@ def anchors_list(lines: Sequence[AnchorLine], layer: str, here: View) -> list:
     for line in lines:
         anchor = line.anchor
         glyph = html.Span(GLYPHS[anchor.wish], className=f"wish-{anchor.wish}", **aria(hidden="true"))
-        nears = line.now < line.start - 1e-4
-        bad = nears == (anchor.wish == "undesirable") and abs(line.now - line.start) > 1e-4
         shown = change(line.start, line.now)
         remove = html.Button(
             "Remove",
@@ -205,7 +203,7 @@ def anchors_list(lines: Sequence[AnchorLine], layer: str, here: View) -> list:
                     html.Td("unwanted" if anchor.wish == "undesirable" else "wanted", title=MEANING[anchor.wish]),
                     html.Td(html.B(number(line.now))),
                     html.Td(number(line.start)),
-                    html.Td(shown, className="" if shown == "–" else "worse" if bad else "better"),
+                    html.Td(shown, className=_verdict(line)),
                     html.Td(remove),
                 ]
             )
@@ -219,6 +217,14 @@ def anchors_list(lines: Sequence[AnchorLine], layer: str, here: View) -> list:
         "begin 20 snapshots after an anchor is added."
     )
     return [html.Div(table, className="table-frame"), html.P(said, className="summary")]
+
+
+def _verdict(line: AnchorLine) -> str:
+    """Whether the neurons moved as was wished, as a class; empty where they rest or nothing is known."""
+    moved = line.now - line.start
+    if not abs(moved) > 1e-4:  # NaN too
+        return ""
+    return "worse" if (moved < 0) == (line.anchor.wish == "undesirable") else "better"
 
 
 def add_buttons(text: str, known: bool) -> list:

@@ -11,7 +11,7 @@ from dash import dcc, html
 
 from cm_server.report import ConceptMap, LayerReport, RunInfo, SnapshotInfo, Trail
 from dashboard import view as where
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 from dashboard.components.neuron import TIED, best_units, category, concept_facts, description, images_of
 from dashboard.components.summary import number
 from dashboard.figures.anchor_stars import GLYPHS
@@ -90,14 +90,14 @@ def tools(here: View, step: int, units: int) -> list:
             "Unpin" if pinned else "Pin",
             className="small-button",
             title="Keep this neuron at hand, here and on the map",
-            **{"data-toggle": "track", "data-value": str(unit)},
+            **data(toggle="track", value=str(unit)),
             **aria(pressed=str(pinned).lower()),
         ),
         html.Button(
             "Copy link",
             className="small-button",
             title=f"A permanent link to this neuron at step {step:,}",
-            **{"data-link": where.url(fixed)},
+            **data(link=where.url(fixed)),
         ),
         dcc.Link("On the map", href=where.url(replace(here, page="map")), className="small-button"),
         html.A("CSV", href=f"/neuron.csv?{query}", className="small-button", download="", title="Its history as CSV"),

@@ -54,9 +54,11 @@ def served(folder: Path) -> Iterator[tuple[Path, Service]]:
     service = Service(ServiceSettings(address, address, folder / "store", folder / "cache", worker))
     thread = threading.Thread(target=service.run)
     thread.start()
-    yield folder / "store", service
-    service.stop()
-    thread.join(60)
+    try:
+        yield folder / "store", service
+    finally:
+        service.stop()
+        thread.join(60)
     assert not thread.is_alive()
 
 

@@ -1,5 +1,8 @@
 """Runs, Neuron, Concepts and the palette in a real browser, over a filled store without a server, and a real run."""
 
+import urllib.error
+import urllib.request
+
 import pytest
 from axe import violations
 from chromium import CHROMIUM, DRIVER, Browser, start_chromium
@@ -125,7 +128,8 @@ def test_a_neuron_has_a_page_a_permanent_link_and_files(browser, several):
     files = browser.ask("[...document.querySelectorAll('#neuron-tools a[download]')].map(a => a.getAttribute('href'))")
     kinds = browser.ask(FETCHED.format(files))
     assert kinds == ["200 text/csv; charset=utf-8", "200 application/json; charset=utf-8"]
-    assert browser.ask("fetch('/neuron.json?run=r1&layer=layer2&unit=99').then(r => r.status)") == 404
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(several + "/neuron.json?run=r1&layer=layer2&unit=99", timeout=20)
 
     browser.ask("document.querySelector('[data-toggle=track]').click()")
     browser.until(lambda: "17" in browser.text("neuron-pins"), "pinned")

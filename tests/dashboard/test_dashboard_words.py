@@ -151,15 +151,16 @@ def test_anchors_are_listed_with_distance_change_and_a_way_out():
         words.AnchorLine(anchor("fur"), 0.8, 0.9),
         words.AnchorLine(anchor("mud", "undesirable"), 0.8, 0.9),
         words.AnchorLine(anchor("far"), float("nan"), float("nan")),
+        words.AnchorLine(anchor("still"), 0.8, 0.8),
     ]
     table = html.Div(words.anchors_list(lines, "layer1", HERE))
     rows = [text(row) for row in all_of(html.Tr, table)[1:]]
     assert "−11.1 %" in rows[0]
     assert "unwanted" in rows[1]
     assert "–" in rows[2]
-    kinds = [cell.className for row in all_of(html.Tr, table)[1:3] for cell in all_of(html.Td, row)[3:4]]
-    assert kinds == ["better", "worse"], "to near a wanted word is good, an unwanted one bad"
-    assert [b.id["word"] for b in all_of(html.Button, table)] == ["fur", "mud", "far"]
+    kinds = [cell.className for row in all_of(html.Tr, table)[1:] for cell in all_of(html.Td, row)[3:4]]
+    assert kinds == ["better", "worse", "", ""], "to near a wanted word is good, an unwanted one bad"
+    assert [b.id["word"] for b in all_of(html.Button, table)] == ["fur", "mud", "far", "still"]
 
 
 def known(**more):
