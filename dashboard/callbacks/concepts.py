@@ -142,4 +142,5 @@ class _Page:
             return None
         first = start_of(self.data.series[self.layer], point)
         found = self.source.report(self.data, self.layer, first.step) if first is not point else None
-        return found
+        same = found is not None and found[1].summary.fingerprint == point.summary.fingerprint
+        return found if same else None

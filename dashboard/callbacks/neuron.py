@@ -180,7 +180,8 @@ class _Page:
             return None
         first = start_of(self.data.series[self.layer], point)
         found = self.source.report(self.data, self.layer, first.step)
-        return found[1].arrays.embeddings if found else None
+        same = found is not None and found[1].summary.fingerprint == point.summary.fingerprint
+        return found[1].arrays.embeddings if same else None
 
 
 def _plain(here: View) -> list:

@@ -18,6 +18,8 @@ from dashboard.theme import Theme
 SMALLEST = 0.12
 """The picture shows this share of the map's width at least: a neuron that rests must not look as if it travelled."""
 LABELS = 26
+CANDIDATES = 120
+"""Words that are tried as labels: each try costs, and the picture is drawn twice a second."""
 SCREEN = (560.0, 320.0)
 """About the picture's size in pixels, for labels that do not touch."""
 
@@ -177,10 +179,12 @@ def _ends(report: LayerReport, unit: int, trail: Trail | None, theme: Theme) -> 
 
 def _labels(layout: ConceptMap, own: Sequence[int], shown: Extent, theme: Theme) -> list[dict[str, Any]]:
     """Its own words first, then those nearest to the middle, as long as labels do not touch."""
-    middle = np.array([(shown[0] + shown[1]) / 2, (shown[2] + shown[3]) / 2])
-    away = np.square(layout.positions.astype(float) - middle).sum(axis=1)
-    order = list(dict.fromkeys([*own, *np.argsort(away, kind="stable").tolist()]))
-    chosen = place(layout.words, layout.positions.astype(float), order, shown, LABELS, SCREEN)
+    places = layout.positions.astype(float)
+    low, high = np.array([shown[0], shown[2]]), np.array([shown[1], shown[3]])
+    away = np.square(places - (low + high) / 2).sum(axis=1)
+    away[~((places > low) & (places < high)).all(axis=1)] = np.inf
+    nearest = [i for i in np.argsort(away, kind="stable")[:CANDIDATES].tolist() if np.isfinite(away[i])]
+    chosen = place(layout.words, places, list(dict.fromkeys([*own, *nearest])), shown, LABELS, SCREEN)
     return [
         {
             "text": look.plain(layout.words[i]),
