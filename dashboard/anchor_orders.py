@@ -8,7 +8,7 @@ from typing import Any
 
 from cm_server import control
 from dashboard.asking import Answer
-from dashboard.orders import PATIENCE_SECONDS, OrderError, server_runs
+from dashboard.orders import PATIENCE_SECONDS, OrderError
 
 NO_SERVER = (
     "No server runs on this store, so nothing was changed: the dashboard only reads. Start one (concept-monitor up)."
@@ -33,13 +33,13 @@ def removal(run: str, word: str) -> dict[str, Any]:
     return {"do": "unanchor", "run": run, "word": word}
 
 
-def carry_out(store: Path, command: Mapping[str, Any]) -> None:
+def carry_out(store: Path, command: Mapping[str, Any], server_lives: bool) -> None:
     """Has the server carry a command out.
 
     Raises:
         OrderError: no server, no answer, or a refusal, in words.
     """
-    if not server_runs(store):
+    if not server_lives:
         raise OrderError(NO_SERVER)
     try:
         control.request(store, command, PATIENCE_SECONDS)

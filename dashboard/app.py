@@ -50,6 +50,7 @@ def create_app(store: Path, events: str | None = None, *, host: str = "127.0.0.1
     """
     live = Feed(_endpoint(Path(store), events))
     source = Source(Path(store), live.version)
+    source.hears_server = live.hears_server
     server = FastAPI(title="Concept Monitor", docs_url=None, redoc_url=None, openapi_url=None)
     feed.serve(live, server)
     images.serve(source, server)

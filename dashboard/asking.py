@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,19 @@ class Asking:
 
     Args:
         store: the store's folder.
+        heard: whether the server was heard lately; one on another machine or in another container has no process here.
     """
 
-    def __init__(self, store: Path) -> None:
-        self._store = Path(store)
+    def __init__(self, store: Path, heard: Callable[[], bool] = lambda: False) -> None:
+        self._store, self._heard = Path(store), heard
         self._lock = threading.Lock()
         self._found: OrderedDict[tuple, Answer | _Refused] = OrderedDict()
         self._under_way: set[tuple] = set()
+
+    @property
+    def server_lives(self) -> bool:
+        """Whether there is a server that could answer."""
+        return server_runs(self._store) or self._heard()
 
     def near(self, run: RunInfo, text: str) -> Answer | str | None:
         """What the server says about a text for a run.
@@ -68,7 +74,7 @@ class Asking:
             Its answer; why there is none, as a sentence without its full stop; or None: it is being asked.
         """
         key = (run.run, run.created, run.map_fingerprint, " ".join(text.split()).casefold())
-        alive = server_runs(self._store)
+        alive = self.server_lives
         with self._lock:
             known = self._found.get(key)
             if isinstance(known, Answer):

@@ -85,6 +85,8 @@ class Source:
     def __init__(self, directory: Path, version: Callable[[str], int]) -> None:
         self.directory = Path(directory)
         self._version = version
+        self.hears_server: Callable[[], bool] = lambda: False
+        """Whether the server was heard lately; the app sets it."""
         self._reader: StoreReader | None = None
         self._runs: dict[str, _Entry] = {}
         self._listed: tuple[int, float, list[RunInfo]] = (-1, 0.0, [])

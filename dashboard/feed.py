@@ -34,6 +34,8 @@ BEAT_SECONDS = 1.0
 """A tab hears from its dashboard at least this often."""
 PAUSE_SECONDS = 0.05
 """A tab hears from its dashboard at most this often."""
+LIVES_SECONDS = 5.0
+"""A server that was heard within this time is there."""
 REDISCOVER_SECONDS = 2.0
 """After this long without an event the server's address is looked up again: it may have moved."""
 
@@ -77,6 +79,11 @@ class Feed:
         """How many tabs wait for news at this moment; a closed tab is none of them."""
         with self._lock:
             return len(self._waiters)
+
+    def hears_server(self) -> bool:
+        """Whether the server said anything in the last seconds."""
+        with self._lock:
+            return self._heard is not None and time.monotonic() - self._heard < LIVES_SECONDS
 
     def pulse(self, feed: str = "", cursor: int = 0) -> dict[str, Any]:
         """What changed after ``cursor``; everything, if the cursor is of another dashboard process.

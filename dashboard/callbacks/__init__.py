@@ -32,7 +32,7 @@ def register(app: Dash, source: Source) -> None:
     """Adds all callbacks to the app."""
     for part in (route, frame, runs, overview, concept_map, neuron, evolution, compare, alerts, system):
         part.register(app, source)
-    asking = Asking(source.directory)
+    asking = Asking(source.directory, source.hears_server)
     for part in (concepts, anchors):
         part.register(app, source, asking)
     browser.register(app)

@@ -47,11 +47,13 @@ def _carry_out(source: Source, asking: Asking, run: str | None, about: dict[str,
     if data is None:
         raise OrderError("This run is no longer in the store.")
     if about["type"] == "anchor-remove":
-        anchor_orders.carry_out(source.directory, anchor_orders.removal(data.info.run, str(about["word"])))
+        command = anchor_orders.removal(data.info.run, str(about["word"]))
+        anchor_orders.carry_out(source.directory, command, asking.server_lives)
         return f"“{about['word']}” is no anchor any more."
     answer = asking.near(data.info, text)
     if not isinstance(answer, Answer):
         raise OrderError(f"{answer or 'The server is still being asked'}: nothing was changed.")
     wish = str(about["wish"])
-    anchor_orders.carry_out(source.directory, anchor_orders.addition(data.info.run, wish, answer))
+    command = anchor_orders.addition(data.info.run, wish, answer)
+    anchor_orders.carry_out(source.directory, command, asking.server_lives)
     return SAID.get(wish, "“{}” is an anchor now.").format(answer.text)
