@@ -44,7 +44,8 @@ class Found:
 def text_of(search: str | None) -> str:
     """The text that an address asks for; empty if none."""
     said = parse_qs((search or "").lstrip("?")).get("q", [""])[0]
-    return "".join(c for c in " ".join(said.split()) if c.isprintable())[:LONGEST]
+    plain = "".join(c if c.isprintable() else " " for c in said)
+    return " ".join(plain.split())[:LONGEST].rstrip()
 
 
 def look_up(text: str, data: RunData, source: Source, asking: Asking) -> Found:
