@@ -216,7 +216,7 @@ def way_sentence(trail: Trail | None, share: float) -> str:
     largest = int(np.nanargmax(trail.shift)) if len(moved) else 0
     most = f", most at step {int(trail.steps[largest]):,} ({float(trail.shift[largest]):.2f})" if len(moved) else ""
     return (
-        f"u moved {way:.2f} in all{most}. The line is darker where it moved further. "
+        f"u moved {way:.2f} in all{most}. The line is stronger where it moved further. "
         f"Shown is {min(1.0, share):.0%} of the map's width; hollow is where it began, full where it is."
     )
 

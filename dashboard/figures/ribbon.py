@@ -172,10 +172,12 @@ def _row(name: str, place: int, cut: Sequence[Span], colour: str) -> dict[str, A
     """A word's bars; a span of one last snapshot has no length, so it is drawn as a mark, too."""
     xs: list[int | None] = []
     texts: list[str | None] = []
+    marks: list[int] = []
     for span in cut:
         steps = f"step {span.first:,}" if span.first == span.last else f"steps {span.first:,} to {span.last:,}"
         count = f"{span.snapshots:,} snapshot{'s' if span.snapshots > 1 else ''}"
         xs += [span.first, span.until, None]
+        marks += [0 if span.until > span.first else 9] * 2 + [0]
         texts += [look.plain(f"{name}: {steps}, {count}")] * 2 + [None]
     return {
         "type": "scatter",
@@ -188,7 +190,7 @@ def _row(name: str, place: int, cut: Sequence[Span], colour: str) -> dict[str, A
         "hovertext": texts,
         "hovertemplate": "%{hovertext}<extra></extra>",
         "line": {"color": colour, "width": 11},
-        "marker": {"color": colour, "size": 5, "symbol": "square"},
+        "marker": {"color": colour, "size": marks, "symbol": "square"},
     }
 
 
