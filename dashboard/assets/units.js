@@ -19,8 +19,9 @@
 
     /* The list of runs as its address says: what is sought, what it is sorted by. */
     cm.arranged = null;
+    cm.grid = () => window.dash_ag_grid && document.getElementById('runs-grid') && window.dash_ag_grid.getApi('runs-grid');
     cm.arrange = () => {
-        const api = window.dash_ag_grid && document.getElementById('runs-grid') && window.dash_ag_grid.getApi('runs-grid');
+        const api = cm.grid();
         if (!api || cm.place().page !== 'runs') return;
         const find = cm.query('find') || '';
         if (api.getGridOption('quickFilterText') !== find) api.setGridOption('quickFilterText', find);
@@ -71,7 +72,7 @@
             cm.go({find: wanted});
         },
         sorted_runs: (state) => {
-            if (!cm.arranged || cm.place().page !== 'runs') return;
+            if (!cm.arranged || cm.arranged !== cm.grid() || cm.place().page !== 'runs') return; // not yet as the address says
             const sorted = (state || []).filter((one) => one.sort).sort((a, b) => (a.sortIndex || 0) - (b.sortIndex || 0));
             cm.go({sort: sorted.map((one) => `${one.colId}.${one.sort}`).join('_') || null});
         },

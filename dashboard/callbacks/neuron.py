@@ -133,7 +133,7 @@ class _Page:
         )
         return [
             reply.figure("ribbon", figure),
-            reply.part("ribbon text", self.key, lambda: words.ribbon_sentence(trail, layout.words)),
+            reply.part("ribbon text", self.key, lambda: words.ribbon_sentence(trail, layout.words, self.data.gaps)),
             reply.part("ribbon table", self.key, lambda: words.ribbon_table(trail, layout.words)),
         ]
 

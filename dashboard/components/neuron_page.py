@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import numpy as np
 from dash import dcc, html
 
-from cm_server.report import ConceptMap, LayerReport, RunInfo, SnapshotInfo, Trail
+from cm_server.report import ConceptMap, Gap, LayerReport, RunInfo, SnapshotInfo, Trail
 from dashboard import view as where
 from dashboard.components.aria import aria, data
 from dashboard.components.neuron import TIED, best_units, category, concept_facts, description, images_of
@@ -168,10 +168,16 @@ def activating(unit: int, info: RunInfo, report: LayerReport) -> list:
     return found[1:] if found else [html.P("The images of this snapshot are not in the store.", className="quiet")]
 
 
-def ribbon_sentence(trail: Trail | None, words: Sequence[str]) -> str:
-    """The ribbon in words."""
+def ribbon_sentence(trail: Trail | None, words: Sequence[str], gaps: Sequence[Gap] = ()) -> str:
+    """The ribbon in words, with the captures that are missing from it."""
     if trail is None or len(trail.steps) < 2:
         return NO_TRAIL
+    lost = sum(int(trail.steps[0]) <= gap.step <= int(trail.steps[-1]) for gap in gaps)
+    missing = f" {lost:,} capture{'s' if lost > 1 else ''} in between did not arrive (hatched below)." if lost else ""
+    return _told(trail, words) + missing
+
+
+def _told(trail: Trail, words: Sequence[str]) -> str:
     cut = spans(trail)
     alive = [span for span in cut if span.concept >= 0]
     if not alive:

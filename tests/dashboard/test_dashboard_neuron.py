@@ -17,7 +17,7 @@ from store_factory import Factory
 from test_dashboard_components import all_of, run_info, text
 
 from cm_server.anchors import UserAnchor
-from cm_server.report import SnapshotInfo, Trail
+from cm_server.report import Gap, SnapshotInfo, Trail
 from dashboard import nearness, neuron_export
 from dashboard.components import neuron_page as words
 from dashboard.data import RunData
@@ -102,6 +102,8 @@ def test_the_ribbon_in_words():
     assert "5 snapshots, 2 different best concepts, 3 changes: “cat” since step 40" in said
     assert "Longest “dog”, steps 0 to 10" in said
     assert "Dead in 1 snapshots" in said
+    gaps = [Gap("r1", step, 0.0, "slow") for step in (5, 15, 999)]
+    assert "2 captures in between did not arrive" in words.ribbon_sentence(trail_of([0, 0, 0]), names, gaps)
     table = words.ribbon_table(trail_of([0, 0, 1]), names)
     assert [text(row) for row in table.children[1].children] == ["cat 20 20 1", "dog 0 10 2"]
 
