@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cm_server.anchors import UserAnchor
 from cm_server.cache import fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext
 from cm_server.core import approach, diversity
@@ -35,6 +36,7 @@ class Analysis:
         tau: the user's lowest similarity for *interpretable*; the calibrated null counts where it is higher.
         bootstrap: resampled probe sets by which the labels' stability is measured; 0: it is not.
         watched: words whose distance from the nearest units is followed; those that are no concept are passed over.
+        anchors: words that people added to the run, followed like the watched ones.
         keep: whether all similarities of this capture are kept, so that d_anchor can be had at another T later.
     """
 
@@ -45,6 +47,7 @@ class Analysis:
     bootstrap: int = 0
     watched: tuple[str, ...] = ()
     keep: bool = False
+    anchors: tuple[UserAnchor, ...] = ()
 
 
 def analyse(
@@ -196,11 +199,13 @@ def _measured(found: UnitReadings, analysis: Analysis) -> dict:
 
 def _watched(found: UnitReadings, analysis: Analysis) -> dict[str, float]:
     words = analysis.vocabulary.concepts.words
-    places = {word: words.index(word) for word in analysis.watched if word in words}
-    if not places:
+    text = analysis.vocabulary.text
+    vectors = {word: text[words.index(word)] for word in analysis.watched if word in words}
+    vectors |= {anchor.word: torch.from_numpy(anchor.vector) for anchor in analysis.anchors}
+    if not vectors:
         return {}
-    text = analysis.vocabulary.text.to(found.embeddings.device)[list(places.values())]
-    return dict(zip(places, approach.group_distance(found.embeddings, text).tolist(), strict=True))
+    places = torch.stack(list(vectors.values())).to(found.embeddings)
+    return dict(zip(vectors, approach.group_distance(found.embeddings, places).tolist(), strict=True))
 
 
 def _dead_arrays(activations: Tensor, analysis: Analysis) -> LayerArrays:

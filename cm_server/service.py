@@ -16,12 +16,14 @@ import zmq
 from cm_client.protocol import encode, limits
 from cm_client.protocol.messages import AlertNotice
 from cm_server.alert_desk import AlertDesk
+from cm_server.anchor_desk import AnchorDesk
 from cm_server.cache import ArrayCache
 from cm_server.delivery_desk import DeliveryDesk
 from cm_server.events import EventPublisher, write_discovery
 from cm_server.ingest import Ingest
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
+from cm_server.questions import QuestionDesk
 from cm_server.report import Alert
 from cm_server.rules import RuleBook
 from cm_server.stores.reader import StoreReader
@@ -86,9 +88,17 @@ class Service:
         self._waker, self._wakeable = socket.socketpair()
         self._waker.setblocking(False)
         self._wakeable.setblocking(False)
-        self._worker = AnalysisWorker(settings.worker, ArrayCache(settings.cache), self._wake)
+        cache = ArrayCache(settings.cache)
+        self._worker = AnalysisWorker(settings.worker, cache, self._wake)
+        self._anchors = AnchorDesk(self._writer, self._reader, settings.worker.anchors, self._on_anchors)
+        self._questions = QuestionDesk(settings.store, settings.worker.encoder, lambda: self._worker.vocabulary, cache)
         self._delivery = DeliveryDesk(
-            self._writer, self._reader, settings.notify, self._wake, lambda run: self._publisher.publish("alert", run)
+            self._writer,
+            self._reader,
+            settings.notify,
+            self._wake,
+            lambda run: self._publisher.publish("alert", run),
+            self._anchors.carry_out,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
         notifiers = [LogNotifier(), *shown]
@@ -122,6 +132,7 @@ class Service:
         """
         self._mark_abandoned()
         self._worker.start()
+        self._questions.start()
         write_discovery(self._store, self.listen, self.events)
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
@@ -143,6 +154,7 @@ class Service:
         self._wake()
 
     def _close(self) -> bool:
+        self._questions.stop()
         ended = self._worker.stop(timeout=5)
         self._take_results()
         self._delivery.close()
@@ -238,6 +250,10 @@ class Service:
         self._publisher.publish("alert", alert.run, alert.step)
         fields = {k: v for k, v in asdict(alert).items() if k in AlertNotice.__annotations__}
         self._ingest.reply(alert.run, AlertNotice(**fields))
+
+    def _on_anchors(self, run: str) -> None:
+        self._desk.reconsider(run)
+        self._publisher.publish("run", run)
 
     def _send(self, identity: bytes, message: Any, run: str, epoch: str) -> None:
         self._sequence += 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-PAGES = ("overview", "map", "evolution")
+PAGES = ("overview", "map", "neuron", "concepts", "evolution")
 """Pages of one run, in the order of the tabs."""
 PLACES = ("compare", "alerts", "system")
 """Pages of no single run, in the order of the tabs."""
 _LARGEST = 2**53
 """Largest whole number that a browser keeps exact."""
+_LONGEST = 16
+"""Most numbers of a list in the address."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class View:
         layer: module path; None for the run's last layer.
         step: a past step; None follows live.
         unit: the selected unit of the layer; None if none is.
+        track: units that stay marked on the map.
+        marks: steps at which the map shows where they stood.
     """
 
     run: str | None = None
@@ -30,6 +34,8 @@ class View:
     layer: str | None = None
     step: int | None = None
     unit: int | None = None
+    track: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()
 
     @property
     def live(self) -> bool:
@@ -47,7 +53,8 @@ def parse(pathname: str | None, search: str | None = None) -> View:
     run, page = _path(pathname or "/")
     query = parse_qs((search or "").lstrip("?"))
     layer = query.get("layer", [""])[0] or None
-    return View(run, page, layer, whole(query.get("step", [""])[0]), whole(query.get("unit", [""])[0]))
+    step, unit = whole(query.get("step", [""])[0]), whole(query.get("unit", [""])[0])
+    return View(run, page, layer, step, unit, _numbers(query, "track"), _numbers(query, "marks"))
 
 
 def path(view: View) -> str:
@@ -61,7 +68,8 @@ def path(view: View) -> str:
 
 def query(view: View) -> str:
     """The query of a view, with its question mark; empty if there is nothing to say."""
-    values = {"layer": view.layer, "step": view.step, "unit": view.unit}
+    values: dict[str, object] = {"layer": view.layer, "step": view.step, "unit": view.unit}
+    values |= {name: ".".join(map(str, numbers)) or None for name, numbers in _lists(view).items()}
     said = {name: value for name, value in values.items() if value is not None}
     return "?" + urlencode(said) if said else ""
 
@@ -79,6 +87,17 @@ def _path(pathname: str) -> tuple[str | None, str]:
         page = parts[2] if len(parts) == 3 else PAGES[0]
         return (parts[1], page) if page in PAGES else (parts[1], "unknown")
     return None, parts[0] if parts[0] in PLACES and len(parts) == 1 else "unknown"
+
+
+def _lists(view: View) -> dict[str, tuple[int, ...]]:
+    return {"track": view.track, "marks": view.marks}
+
+
+def _numbers(query: dict[str, list[str]], name: str) -> tuple[int, ...]:
+    """Different whole numbers joined by dots, in their order; what is none is left out."""
+    texts = query.get(name, [""])[0].split(".")[:_LONGEST]
+    numbers = (whole(text) for text in texts)
+    return tuple(dict.fromkeys(number for number in numbers if number is not None))
 
 
 def whole(text: str) -> int | None:

@@ -14,6 +14,10 @@ CHOICES = (
     ("filter_state", "alerts-state", "value"),
     ("filter_severity", "alerts-severity", "value"),
     ("ordered", "alerts-ordered", "data"),
+    ("found_runs", "runs-find", "value"),
+    ("sorted_runs", "runs-grid", "columnState"),
+    ("searched", "concepts-q", "value"),
+    ("anchored", "anchors-ordered", "data"),
     ("tau_wanted", "evolution-taus", "value"),
     ("temperatures_wanted", "evolution-temperatures", "value"),
     ("anchors_wanted", "evolution-anchors", "value"),
@@ -42,9 +46,10 @@ def register(app: Dash) -> None:
     wire("clock", Input("clock-steps", "data"), initial=False)
     wire("live", Input("live-button", "n_clicks"), initial=False)
     wire("run", Input("run-select", "value"), initial=False)
+    wire("layers", Input("layer-select", "data"), initial=False)
     wire("layer", Input("layer-select", "value"), initial=False)
     wire("unit", Input("unit-input", "value"), initial=False)
-    pages = ("overview", "map", "evolution", "compare", "alerts", "system")
+    pages = ("overview", "map", "evolution", "compare", "alerts", "system", "runs", "neuron", "concepts")
     for store in ("shown", "frame-sent", *[f"{page}-sent" for page in pages]):
         wire("drawn_" + store.split("-")[0], Input(store, "data"), initial=False)
     for name, component, value in CHOICES:

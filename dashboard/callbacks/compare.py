@@ -17,11 +17,11 @@ from dashboard.callbacks.reply import Reply
 from dashboard.comparable import Shown, differences, same_map
 from dashboard.comparison import Comparison, Side
 from dashboard.components import comparison as words
+from dashboard.components.panel import EMPTY
 from dashboard.components.summary import map_sentence
 from dashboard.data import Source
 from dashboard.figures import concept_map
 from dashboard.pages.compare import MARKS, SIDES
-from dashboard.pages.overview import EMPTY
 
 LABELS = 20
 """Words labelled on each of the two maps: they are half as wide as the map page's."""

@@ -7,9 +7,9 @@ from typing import Any
 from dashboard.callbacks.compare_scene import Scene
 from dashboard.comparable import Shown
 from dashboard.components import comparison as words
+from dashboard.components.panel import EMPTY
 from dashboard.figures import comparison as figures
 from dashboard.figures import curves
-from dashboard.pages.overview import EMPTY
 
 LOGGED_ONLY = "Only what the training scripts logged is drawn: it does not depend on the monitor's settings."
 NOTHING_LOGGED = "The training scripts logged nothing that could be drawn together."

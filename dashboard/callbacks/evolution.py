@@ -16,10 +16,10 @@ from dashboard import wishes as wish
 from dashboard.callbacks.overview import legend
 from dashboard.callbacks.reply import Reply
 from dashboard.components import evolution as words
+from dashboard.components.panel import EMPTY
 from dashboard.data import RunData, Source
 from dashboard.figures import approach as ways
 from dashboard.figures import curves, evolution
-from dashboard.pages.overview import EMPTY
 from dashboard.recomputed import Recomputed, Temperatures
 from dashboard.theme import Theme
 from dashboard.view import View

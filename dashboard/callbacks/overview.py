@@ -93,11 +93,10 @@ def figures(
     """The two figures on the shared step axis; ``meta`` holds the whole run's span for the way back from a zoom."""
     lines = {name: curves.curve(points) for name, points in data.series.items()}
     span = curves.span_of(lines, data.scalars, data.info.planned_steps)
-    point = data.at(layer, None)
-    meta = (
-        {"span": list(span), "sequence": point.sequence, "captured_at": point.time} if point else {"span": list(span)}
-    )
-    shown = data.at(layer, here.step)
+    point, shown = data.at(layer, None), data.at(layer, here.step)
+    meta: dict[str, Any] = {"span": list(span)}
+    if point and shown:
+        meta |= {"sequence": point.sequence, "captured_at": point.time, "step": shown.step}
     step = None if here.live or shown is None else shown.step
     main = curves.d_anchor(
         lines, data.alerts, theme, focus=layer, step=step, span=zoom or span, revision=here.run or "", meta=meta

@@ -10,10 +10,16 @@ from cm_server.events import read_discovery
 from dashboard import view as where
 from dashboard.components import empty
 from dashboard.data import Source
-from dashboard.pages import alerts, compare, concept_map, evolution, overview, runs, system
+from dashboard.pages import alerts, compare, concept_map, concepts, evolution, neuron, overview, runs, system
 from dashboard.view import View
 
-PAGES = {"overview": overview.page, "map": concept_map.page, "evolution": evolution.page}
+PAGES = {
+    "overview": overview.page,
+    "map": concept_map.page,
+    "neuron": neuron.page,
+    "concepts": concepts.page,
+    "evolution": evolution.page,
+}
 PLACES = {"compare": compare.page, "alerts": alerts.page, "system": system.page}
 
 
@@ -66,4 +72,4 @@ def _runs(source: Source):
     if not found:
         known = read_discovery(source.directory) is not None
         return ["no runs", known], lambda: empty.no_runs(known)
-    return ["runs", *[[r.run, r.name, r.state, r.updated] for r in found]], lambda: runs.page(found)
+    return ["runs"], runs.page

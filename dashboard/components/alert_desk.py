@@ -12,8 +12,8 @@ from cm_server.notices import OPEN_STATES, Letter, Silence
 from cm_server.report import Alert
 from dashboard import view as where
 from dashboard.alert_filter import Wanted, is_open, query
+from dashboard.components.age import age
 from dashboard.components.aria import aria
-from dashboard.pages.runs import age
 from dashboard.theme import SEVERITY_GLYPHS
 from dashboard.view import View
 

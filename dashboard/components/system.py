@@ -10,10 +10,10 @@ from dash import dcc, html
 from cm_server.report import Gap
 from cm_server.version import VERSION
 from dashboard import view as where
+from dashboard.components.age import age
 from dashboard.components.aria import aria
 from dashboard.figures.stages import SEND, WAIT
 from dashboard.health import RunHealth, ServerHealth, StoreHealth
-from dashboard.pages.runs import age
 from dashboard.view import View
 
 QUIET_SECONDS = 4.0

@@ -6,7 +6,7 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from dashboard.components.aria import aria
-from dashboard.pages.overview import graph
+from dashboard.components.panel import graph
 
 SIDES = ("left", "right")
 MARKS = {"left": "A", "right": "B"}

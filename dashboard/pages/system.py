@@ -5,7 +5,7 @@ from __future__ import annotations
 from dash import dcc, html
 
 from dashboard.components.aria import aria
-from dashboard.pages.overview import graph
+from dashboard.components.panel import graph
 
 
 def page():

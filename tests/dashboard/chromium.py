@@ -23,13 +23,13 @@ FLAGS = [
 ]
 
 
-def start_chromium(profile: Path, size: str = "1440,900") -> webdriver.Chrome:
-    """Starts the browser with a fresh profile."""
+def start_chromium(profile: Path, size: str = "1440,900", record: bool = False) -> webdriver.Chrome:
+    """Starts the browser with a fresh profile; ``record`` keeps every request in its ``performance`` log."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={size}"):
         options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"} | ({"performance": "ALL"} if record else {}))
     return webdriver.Chrome(options=options, service=Service(str(DRIVER)))
 
 
