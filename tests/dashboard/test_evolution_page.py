@@ -27,6 +27,8 @@ from dashboard.recomputed import NOT_KEPT, Progress, Recomputed, Temperatures
 from dashboard.theme import CATEGORIES, DARK, LIGHT, OTHER
 from dashboard.wishes import Wishes
 
+calm = settings(deadline=None, max_examples=40)
+
 numbers = st.lists(st.floats(1e-6, 1e5), max_size=wish.MOST, unique=True).map(tuple)
 anchors = st.lists(
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=9).map(str.strip).filter(bool),
@@ -35,11 +37,13 @@ anchors = st.lists(
 ).map(tuple)
 
 
+@calm
 @given(st.builds(Wishes, numbers, numbers, anchors))
 def test_every_wish_survives_its_address(wishes):
     assert wish.parse(wish.query(wishes)) == wishes
 
 
+@calm
 @given(st.text(max_size=60))
 def test_any_query_is_some_wish(search):
     found = wish.parse(f"?t={search}&tau={search}&anchors={search}")
@@ -71,6 +75,7 @@ def test_stacked_bars_always_fill_the_layer(categories, step, theme):
     assert all("<i>" not in note["text"] for note in figure["layout"]["annotations"])
 
 
+@calm
 @given(st.integers(0, 400), st.integers(2, 40))
 def test_chosen_steps_are_few_and_keep_the_ends(count, limit):
     points = series([0.5] * count)
