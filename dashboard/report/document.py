@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 THEMES = ("light", "dark")
-CONFIG = {
+CONFIG = {"displayModeBar": False, "responsive": True, "showTips": False, "doubleClick": "reset", "scrollZoom": False}
     "displaylogo": False,
     "responsive": True,
     "showTips": False,
