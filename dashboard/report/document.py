@@ -12,11 +12,6 @@ from typing import Any
 
 THEMES = ("light", "dark")
 CONFIG = {"displayModeBar": False, "responsive": True, "showTips": False, "doubleClick": "reset", "scrollZoom": False}
-    "displaylogo": False,
-    "responsive": True,
-    "showTips": False,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
-}
 SCRIPT = """
 (function () {
     'use strict';
