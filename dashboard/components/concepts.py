@@ -214,7 +214,7 @@ def anchors_list(lines: Sequence[AnchorLine], layer: str, here: View) -> list:
     )
     said = (
         f"Mean distance of the nearest twentieth of {layer}'s live neurons; lower is nearer. Alerts (AnchorApproach) "
-        "begin 20 snapshots after an anchor is added."
+        "begin 20 snapshots after an anchor is added. d_anchor is measured on the run's own words and stays as it is."
     )
     return [html.Div(table, className="table-frame"), html.P(said, className="summary")]
 

@@ -35,7 +35,6 @@ def columns() -> list[dict[str, Any]]:
             "filter": TEXT,
             "minWidth": 180,
             "flex": 2,
-            "checkboxSelection": True,
         },
         {"field": "state", "headerName": "state", "cellRenderer": "CmState", "filter": TEXT, "width": 116}
         | {"tooltipField": "state_note"},
