@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
-import torch
 from torch import Tensor
 
 from cm_server.calibration import LayerCalibration, ProbeContext
@@ -74,11 +74,22 @@ def read_layer(
         tau: the user's lowest similarity for *interpretable*.
         keep: whether all similarities are kept, for another T later.
     """
-    parts = [
-        _read(columns, similarity, vocabulary, calibration, tau, context.null_of(columns, activations.shape[1]), keep)
-        for columns, similarity in _blocks(activations, context)
-    ]
-    return _joined(parts)
+    units, start = activations.shape[1], 0
+    whole: dict[str, Any] = {}
+    for columns, similarity in _blocks(activations, context):
+        null = context.null_of(columns, units)
+        found = _read(columns, similarity, vocabulary, calibration, tau, null, keep)
+        for f in fields(UnitReadings):
+            part = getattr(found, f.name)
+            if not start:
+                # Room for all units at once: small results kept between large blocks would scatter the heap.
+                whole[f.name] = None if part is None else part.new_empty(units, *part.shape[1:])
+            if part is None or whole[f.name] is None:  # what some block lacks is not kept of any
+                whole[f.name] = None
+            else:
+                whole[f.name][start : start + len(part)] = part
+        start += columns.shape[1]
+    return UnitReadings(**whole)
 
 
 def read_examined(
@@ -132,7 +143,7 @@ def _read(
     concepts, similarities = ranking.top_concepts(similarity, TOP_CONCEPTS)
     samples, strengths = ranking.top_samples(activations, TOP_SAMPLES)
     null = null.to(similarity.dtype)
-    levels, ends = to_levels(similarity) if keep and bool(torch.isfinite(similarity).all()) else (None, None)
+    levels, ends = to_levels(similarity) if keep and bool(similarity.isfinite().all()) else (None, None)
     return UnitReadings(
         concepts=concepts,
         similarities=similarities,
@@ -146,12 +157,4 @@ def _read(
         margin=similarities[:, 0] - null,
         levels=levels,
         ends=ends,
-    )
-
-
-def _joined(parts: list[UnitReadings]) -> UnitReadings:
-    """The blocks' rows one under the other; what some block lacks is left out."""
-    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(UnitReadings)}
-    return UnitReadings(
-        **{name: None if any(v is None for v in values) else torch.cat(values) for name, values in columns.items()}
     )

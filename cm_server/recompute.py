@@ -109,7 +109,8 @@ def categories_at(report: LayerReport, categories: Sequence[str], tau: float) ->
     """
     arrays = report.arrays
     clear = arrays.live & (arrays.similarities[:, 0] > tau)
-    return Counter(categories[c] or "other" for c in arrays.concepts[clear, 0].tolist())
+    best: list[int] = arrays.concepts[clear, 0].tolist()
+    return Counter(str(categories[concept] or "other") for concept in best)
 
 
 def distances(units: np.ndarray, anchor: np.ndarray) -> np.ndarray:

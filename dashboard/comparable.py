@@ -128,5 +128,5 @@ def _marked(what: str, left: tuple[str, str], right: tuple[str, str], cure: str)
     if left == right:
         return None
     shown = next((n for n in (8, 16) if left[1][:n] != right[1][:n]), 64)
-    said = (f"{text} ({mark[:shown]})" if mark else text for text, mark in (left, right))
-    return Difference(what, *said, cure)
+    one, other = (f"{text} ({mark[:shown]})" if mark else text for text, mark in (left, right))
+    return Difference(what, one, other, cure)

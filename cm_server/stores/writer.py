@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import sqlalchemy as sa
@@ -163,15 +163,16 @@ class StoreWriter:
     def save_map(self, fingerprint: str, layout: ConceptMap, text: np.ndarray | None = None) -> None:
         """Stores the frozen map of the words once, with their embeddings ``[K, D]`` where they are given."""
         path = self.directory / "maps" / f"{fingerprint}.npz"
+        arrays: dict[str, Any] = {
+            "positions": layout.positions.astype(np.float32),
+            "anchors": layout.anchors.astype(np.int32),
+            "extent": np.asarray(layout.extent, dtype=np.float64),
+            "method": np.asarray(layout.method),
+        }
+        if text is not None:
+            arrays["text"] = text.astype(np.float32)
         with _Atomic(path) as file:
-            np.savez(
-                file,
-                positions=layout.positions.astype(np.float32),
-                anchors=layout.anchors.astype(np.int32),
-                extent=np.asarray(layout.extent, dtype=np.float64),
-                method=np.asarray(layout.method),
-                **({} if text is None else {"text": text.astype(np.float32)}),
-            )
+            np.savez(file, **arrays)
 
     def save_probe_images(self, fingerprint: str, images: np.ndarray) -> None:
         """Stores the probe images, uint8 ``[N, H, W, 3]``, once."""

@@ -153,8 +153,8 @@ def anchors_sentence(found: Sequence[Approach], progress: Progress, wanted: Sequ
         said.append(progress.missing)
     if found:
         said.append(
-            "On the map, hollow: where a neuron began, filled: where it stands. Curves: the nearest twentieth of the units; "
-            "dotted: the layer's typical unit."
+            "On the map, hollow: where a neuron began, filled: where it stands. Curves: the nearest twentieth of the "
+            "units; dotted: the layer's typical unit."
         )
     return " ".join(said)
 

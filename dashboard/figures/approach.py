@@ -80,9 +80,9 @@ def distances(found: Sequence[Approach], theme: Theme, *, revision: str, step: i
     layout = look.layout(
         theme,
         revision,
-        (58, 14, 4, 36),
+        (58, 14, 32, 36),
         showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 11}},
+        legend=look.legend_on_top(),
         hovermode="x unified",
         xaxis=look.axis(theme, "step", showgrid=False, tickformat=",d", hoverformat=",d"),
         yaxis=look.axis(theme, "distance of u (lower is nearer)", tickformat=".3~f", nticks=6),

@@ -81,9 +81,9 @@ def together(
     layout = look.layout(
         theme,
         revision,
-        (66, 18, 4, 36),
+        (66, 18, 32 if with_d_anchor else 48, 36),
         showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 11}},
+        legend=look.legend_on_top(),
         hovermode="x unified",
         xaxis=look.axis(theme, "step", range=list(span), showgrid=False, tickformat=",d", nticks=8, hoverformat=",d"),
         annotations=[],
@@ -264,12 +264,12 @@ def concept_bars(
     layout = look.layout(
         theme,
         revision,
-        (122, 16, 30, 36),
+        (122, 16, 32, 36),
         barmode="group",
         bargap=0.3,
         bargroupgap=0.06,
         showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 11}},
+        legend=look.legend_on_top(),
         xaxis=look.axis(theme, "interpretable neurons with this concept", rangemode="tozero", tickformat=",d")
         | ({"dtick": 1} if largest < 10 else {}),
         yaxis=look.axis(

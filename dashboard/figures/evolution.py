@@ -227,9 +227,9 @@ def d_anchor_by_temperature(
     layout = look.layout(
         theme,
         revision,
-        (66, 14, 4, 36),
+        (66, 14, 32, 36),
         showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 11}},
+        legend=look.legend_on_top(),
         hovermode="x unified",
         xaxis=look.axis(
             theme, "step", range=list(span_of({"own": own}, {})), showgrid=False, tickformat=",d", hoverformat=",d"

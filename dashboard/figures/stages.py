@@ -54,11 +54,11 @@ def stages(snapshots: Sequence[SnapshotInfo], theme: Theme, revision: str) -> di
     layout = look.layout(
         theme,
         revision,
-        (52, 14, 4, 36),
+        (52, 14, 32, 36),
         barmode="stack",
         bargap=0.12,
         showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 11}},
+        legend=look.legend_on_top(),
         xaxis=look.axis(theme, "step", type="category", showgrid=False, nticks=9, tickangle=0),
         yaxis=look.axis(theme, "seconds", rangemode="tozero", nticks=5),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import dash_mantine_components as dmc
 from dash import dcc, html
 
@@ -136,5 +138,5 @@ def _dialog():
         zIndex=600,
         size="md",
         centered=True,
-        closeButtonProps={"aria-label": "Close"},
+        closeButtonProps=cast(Any, {"aria-label": "Close"}),
     )

@@ -116,7 +116,7 @@ def _map(side: str):
 def _curves():
     return html.Section(
         [
-            html.H2("d_anchor, and what the training logged"),
+            html.H2("Curves"),
             graph("compare-curves-graph", "compare-curves", "d_anchor, accuracy and loss of both runs over steps"),
             html.Div(id="compare-table", className="table-frame"),
             html.P(id="compare-note", className="summary"),
