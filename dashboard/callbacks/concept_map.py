@@ -80,17 +80,21 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         for unit in here.track[:MOST_UNITS]
         if (way := source.trail(data, layer or "", unit, here.step)) is not None
     }
-    figure = concept_map.draw(
-        layout,
+    figure = source.drawn.get(
         report,
-        theme,
-        selected=here.unit,
-        trail=trail,
-        revision=f"{here.run}/{layer}",
-        webgl=webgl,
-        meta=meta,
-        tracked=tracked,
-        marks=here.marks,
+        ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl),
+        lambda: concept_map.draw(
+            layout,
+            report,
+            theme,
+            selected=here.unit,
+            trail=trail,
+            revision=f"{here.run}/{layer}",
+            webgl=webgl,
+            meta=meta,
+            tracked=tracked,
+            marks=here.marks,
+        ),
     )
     figure["data"].append(anchor_stars.stars(data.anchors, theme))
     units = len(report.arrays.live)
