@@ -96,8 +96,9 @@ def _of_runs(connection: sa.Connection, runs: Sequence[str]) -> dict[str, list[E
     found: dict[str, list[Epoch]] = {run: [] for run in runs}
     columns = (_T.run, _T.epoch, _T.begun, _T.first_step, _T.last_step, _T.ended)
     for start in range(0, len(runs), _AT_ONCE):
-        chosen = sa.select(*columns).where(_T.run.in_(runs[start : start + _AT_ONCE]))
-        for run, *about in connection.execute(chosen.order_by(_T.begun, _T.epoch)):
+        some = runs[start : start + _AT_ONCE]
+        chosen = _T.run == some[0] if len(some) == 1 else _T.run.in_(some)  # a list is compiled anew each time
+        for run, *about in connection.execute(sa.select(*columns).where(chosen).order_by(_T.begun, _T.epoch)):
             found[run].append(Epoch(*about))
     return found
 

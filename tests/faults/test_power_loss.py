@@ -29,7 +29,7 @@ def drive_in_the_dark(
 
 
 @pytest.mark.parametrize("half", [0, 1])
-@pytest.mark.parametrize("seed", [None, 1])
+@pytest.mark.parametrize("seed", [None, pytest.param(1, marks=pytest.mark.soak)])
 def test_what_was_acknowledged_outlives_a_loss_of_power_at_every_stage(
     seed: int | None, half: int, servers: Servers, store: Path, client: Client, undisturbed: dict[str, Any]
 ) -> None:
