@@ -18,6 +18,7 @@ import numpy as np
 from cm_server import recompute
 from cm_server.report import LayerReport
 from cm_server.stores.reader import StoreReader
+from dashboard.chosen import NO_TEXT, Anchor
 from dashboard.data import RunData, Source
 from dashboard.figures.approach import UNITS, Approach
 
@@ -68,8 +69,6 @@ NOT_KEPT = (
     "neuron do not suffice for another T."
 )
 STREAM = "Stream captures keep no similarities: their images change with every capture, and so would the curve."
-NO_TEXT = "This store was written by an older server, which did not keep the words' embeddings. Start a new one on it."
-NO_WORD = "{} is not among this run's {:,} words, so its place is not known here."
 
 
 class Recomputed:
@@ -106,27 +105,15 @@ class Recomputed:
             return self._portion(reader, run, layer, temperatures, steps, text)
 
     def approaches(
-        self, run: RunData, layer: str, words: Sequence[str], step: int | None
+        self, run: RunData, layer: str, anchors: Sequence[Anchor], step: int | None
     ) -> tuple[list[Approach], Progress]:
         """How a layer's neurons moved with regard to some words, up to a step."""
         reader, point = self._source.reader(), run.at(layer, step)
-        if reader is None or point is None or not words:
+        if reader is None or point is None or not anchors:
             return [], Progress()
-        vocabulary, _ = self._source.words(run)
-        text = reader.text(run.info.map_fingerprint)
-        if text is None:
-            return [], Progress(missing=NO_TEXT)
-        known = [word for word in words if word in vocabulary]
-        unknown = " ".join(NO_WORD.format(word, len(vocabulary)) for word in words if word not in vocabulary)
-        if not known:
-            return [], Progress(missing=unknown)
-        places = [vocabulary.index(word) for word in known]
         with self._lock:
-            ways, progress = self._ways(reader, run, layer, known, text[places], point.summary.fingerprint, point.step)
-        found = [
-            _approach(word, index, place, ways) for index, (word, place) in enumerate(zip(known, places, strict=True))
-        ]
-        return found if ways else [], Progress(progress.done, progress.total, unknown)
+            ways, progress = self._ways(reader, run, layer, anchors, point.summary.fingerprint, point.step)
+        return [_approach(one, index, ways) for index, one in enumerate(anchors) if ways], progress
 
     def _kept_steps(
         self, reader: StoreReader, run: RunData, layer: str, fingerprint: str, until: int
@@ -174,8 +161,7 @@ class Recomputed:
         reader: StoreReader,
         run: RunData,
         layer: str,
-        words: Sequence[str],
-        anchors: np.ndarray,
+        anchors: Sequence[Anchor],
         fingerprint: str,
         until_step: int,
     ) -> tuple[list[_Waypoint], Progress]:
@@ -184,7 +170,7 @@ class Recomputed:
         steps = _evenly([(p.sequence, p.step) for p in points], WAYPOINTS)
         found: list[_Waypoint | None] = []
         for sequence, step in steps:
-            key = ("way", run.info.run, run.info.created, layer, sequence, tuple(words))
+            key = ("way", run.info.run, run.info.created, layer, sequence, *(one.word for one in anchors))
             if key not in self._found and time.monotonic() < until:
                 read = reader.report(run.info.run, layer, step)
                 self._keep(key, _waypoint(read[1], step, anchors) if read else None)
@@ -198,25 +184,25 @@ class Recomputed:
             self._found.popitem(last=False)
 
 
-def _waypoint(report: LayerReport, step: int, anchors: np.ndarray) -> _Waypoint:
+def _waypoint(report: LayerReport, step: int, anchors: Sequence[Anchor]) -> _Waypoint:
     units = report.arrays.embeddings
-    far = tuple(recompute.distances(units, anchor) for anchor in anchors)
+    far = tuple(recompute.distances(units, one.vector) for one in anchors)
     typical = tuple(float(np.median(d[np.isfinite(d)])) if np.isfinite(d).any() else float("nan") for d in far)
-    group = tuple(recompute.group_distance(units, anchor) for anchor in anchors)
+    group = tuple(recompute.group_distance(units, one.vector) for one in anchors)
     nearest = tuple(np.argsort(np.where(np.isfinite(d), d, np.inf), kind="stable")[:UNITS] for d in far)
     return _Waypoint(step, group, typical, report.arrays.positions, nearest)
 
 
-def _approach(word: str, index: int, place: int, ways: Sequence[_Waypoint]) -> Approach:
-    units = ways[-1].last[index] if ways else np.zeros(0, np.int64)
+def _approach(anchor: Anchor, index: int, ways: Sequence[_Waypoint]) -> Approach:
+    units = ways[-1].last[index]
     return Approach(
-        word=word,
+        word=anchor.word,
         steps=np.array([way.step for way in ways], dtype=np.int64),
         group=np.array([way.group[index] for way in ways]),
         typical=np.array([way.typical[index] for way in ways]),
         nearest=tuple(int(unit) for unit in units),
         places=np.array([way.positions[units] for way in ways]).reshape(len(ways), len(units), 2),
-        concept=place,
+        star=anchor.star,
     )
 
 

@@ -30,9 +30,9 @@ from dashboard.data import Source
 
 def register(app: Dash, source: Source) -> None:
     """Adds all callbacks to the app."""
-    for part in (route, frame, runs, overview, concept_map, neuron, evolution, compare, alerts, system):
+    for part in (route, frame, runs, overview, concept_map, neuron, compare, alerts, system):
         part.register(app, source)
     asking = Asking(source.directory, source.hears_server)
-    for part in (concepts, anchors):
+    for part in (concepts, anchors, evolution):
         part.register(app, source, asking)
     browser.register(app)

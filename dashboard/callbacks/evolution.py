@@ -13,8 +13,10 @@ from cm_server.report import LayerReport, SeriesPoint
 from dashboard import theme as look
 from dashboard import view as where
 from dashboard import wishes as wish
+from dashboard.asking import Asking
 from dashboard.callbacks.overview import legend
 from dashboard.callbacks.reply import Reply
+from dashboard.chosen import choose
 from dashboard.components import evolution as words
 from dashboard.components.panel import EMPTY
 from dashboard.data import RunData, Source
@@ -48,7 +50,7 @@ OUTPUTS = (
 )
 
 
-def register(app: Dash, source: Source) -> None:
+def register(app: Dash, source: Source, asking: Asking) -> None:
     """Adds the page's callback."""
     recomputed = Recomputed(source)
 
@@ -65,7 +67,7 @@ def register(app: Dash, source: Source) -> None:
         data = source.run(here.run)
         if data is None or here.page != "evolution":
             raise PreventUpdate
-        page = _Page(here, search or "", data, look.theme(theme), source, recomputed, Reply(sent, now))
+        page = _Page(here, search or "", data, look.theme(theme), source, recomputed, asking, Reply(sent, now))
         return page.draw()
 
 
@@ -80,11 +82,12 @@ class _Page:
         theme: Theme,
         source: Source,
         recomputed: Recomputed,
+        asking: Asking,
         reply: Reply,
     ) -> None:
         self.here, self.wishes, self.data, self.theme = here, wish.parse(search), data, theme
         self.asked = search  # what was typed and means nothing is taken back, too
-        self.source, self.recomputed, self.reply = source, recomputed, reply
+        self.source, self.recomputed, self.asking, self.reply = source, recomputed, asking, reply
         self.layer = data.layer(here.layer) or ""
         self.point = data.at(self.layer, here.step)
         self.key = [here.run, self.layer, here.step, self.point.sequence if self.point else 0]
@@ -99,7 +102,9 @@ class _Page:
         figure = evolution.categories_over_steps(self.data.series, self.theme, step=step, revision=self.here.run or "")
         return [
             self.reply.part("legend", self.theme.name, legend),
-            self.reply.part("categories frame", len(self.data.series), lambda: {"height": figure["layout"]["height"]}),
+            self.reply.part(
+                "categories frame", len(self.data.series), lambda: {"--rows": f"{figure['layout']['height']}px"}
+            ),
             self.reply.figure("categories", figure),
             self.reply.part("categories table", self.key[3], lambda: words.categories_table(self.data.series)),
         ]
@@ -152,10 +157,11 @@ class _Page:
         wanted, reply = self.wishes.anchors, self.reply
         vocabulary, _ = self.source.words(self.data)
         layout = self.source.concept_map(self.data)
-        found, progress = self.recomputed.approaches(self.data, self.layer, wanted, self.here.step)
-        self.more = self.more or progress.more
+        chosen = choose(wanted, self.data, self.source, self.asking)
+        found, progress = self.recomputed.approaches(self.data, self.layer, chosen.anchors, self.here.step)
+        self.more = self.more or progress.more or chosen.asking
         revision = f"{self.here.run}/{self.layer}"
-        key = [*self.key, list(wanted), progress.done, progress.missing]
+        key = [*self.key, list(wanted), progress.done, chosen.missing]
         return [
             reply.part("vocabulary", self.data.info.concept_fingerprint, lambda: sorted(set(vocabulary))),
             reply.part("anchors", self.asked, lambda: list(wanted)),
@@ -164,7 +170,7 @@ class _Page:
                 dict(EMPTY) if layout is None else ways.trails(found, layout, self.theme, revision=revision),
             ),
             reply.figure("distances", ways.distances(found, self.theme, revision=revision)),
-            reply.part("anchors text", key, lambda: words.anchors_sentence(found, progress, wanted)),
+            reply.part("anchors text", key, lambda: words.anchors_sentence(found, progress, wanted, chosen.missing)),
             reply.part("anchors table", key, lambda: words.anchors_table(found, self.layer)),
         ]
 

@@ -136,7 +136,7 @@ def temperatures_table(found: Temperatures):
     return twin(head, rows) if rows else []
 
 
-def anchors_sentence(found: Sequence[Approach], progress: Progress, wanted: Sequence[str]) -> str:
+def anchors_sentence(found: Sequence[Approach], progress: Progress, wanted: Sequence[str], missing: str = "") -> str:
     """How the neurons moved with regard to each anchor, in words."""
     if not wanted:
         return CHOOSE_ANCHORS
@@ -149,8 +149,8 @@ def anchors_sentence(found: Sequence[Approach], progress: Progress, wanted: Sequ
         said.append(f"The nearest neurons came {abs(last - first):.3f} {verb} “{one.word}” ({first:.3f} → {last:.3f}).")
     if progress.more:
         said.append(f"Reading {progress.done:,} of {progress.total:,} snapshots.")
-    if progress.missing:
-        said.append(progress.missing)
+    if missing:
+        said.append(missing)
     if found:
         said.append(
             "On the map, hollow: where a neuron began, filled: where it stands. Curves: the nearest twentieth of the "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ class Approach:
         typical: ``[S]``, median distance of the live units.
         nearest: units nearest in the last snapshot, nearest first.
         places: ``[S, n, 2]`` of those units on the map; NaN while dead.
-        concept: the word's index in the concept set; None if it is not in it.
+        star: the word's place on the map; None where that is not known.
     """
 
     word: str
@@ -39,7 +39,7 @@ class Approach:
     typical: np.ndarray
     nearest: tuple[int, ...]
     places: np.ndarray
-    concept: int | None = None
+    star: tuple[float, float] | None = None
 
 
 def tints(count: int, theme: Theme) -> list[str]:
@@ -103,7 +103,7 @@ def trails(found: Sequence[Approach], layout: ConceptMap, theme: Theme, *, revis
     traces: list[dict[str, Any]] = [_words(layout, theme)]
     for index, (one, tint) in enumerate(zip(found, tints(len(found), theme), strict=True)):
         traces += [_lines(one, index, tint), _ends(one, index, tint, theme)]
-    traces.append(_stars(found, layout, theme))
+    traces.append(_stars(found, theme))
     x0, x1, y0, y1 = layout.extent
     hidden = {"visible": False, "fixedrange": False}
     figure_layout = look.layout(
@@ -114,7 +114,7 @@ def trails(found: Sequence[Approach], layout: ConceptMap, theme: Theme, *, revis
         yaxis={"range": [y0, y1]} | hidden,
         dragmode="pan",
         hovermode="closest",
-        annotations=[_label(one, layout, theme) for one in found if one.concept is not None],
+        annotations=[_label(one, one.star, theme) for one in found if one.star is not None],
     )
     return {"data": traces, "layout": figure_layout}
 
@@ -172,16 +172,16 @@ def _ends(one: Approach, index: int, tint: str, theme: Theme) -> dict[str, Any]:
     }
 
 
-def _stars(found: Sequence[Approach], layout: ConceptMap, theme: Theme) -> dict[str, Any]:
-    placed = [(one.concept, tint) for one, tint in zip(found, tints(len(found), theme), strict=True)]
-    known = [(concept, tint) for concept, tint in placed if concept is not None]
+def _stars(found: Sequence[Approach], theme: Theme) -> dict[str, Any]:
+    placed = [(one.star, tint) for one, tint in zip(found, tints(len(found), theme), strict=True)]
+    known = [(star, tint) for star, tint in placed if star is not None]
     return {
         "type": "scatter",
         "mode": "markers",
         "name": "chosen anchors",
         "hoverinfo": "skip",
-        "x": [round(float(layout.positions[concept, 0]), 4) for concept, _ in known],
-        "y": [round(float(layout.positions[concept, 1]), 4) for concept, _ in known],
+        "x": [round(star[0], 4) for star, _ in known],
+        "y": [round(star[1], 4) for star, _ in known],
         "marker": {
             "symbol": "star",
             "size": 17,
@@ -191,11 +191,11 @@ def _stars(found: Sequence[Approach], layout: ConceptMap, theme: Theme) -> dict[
     }
 
 
-def _label(one: Approach, layout: ConceptMap, theme: Theme) -> dict[str, Any]:
+def _label(one: Approach, star: tuple[float, float], theme: Theme) -> dict[str, Any]:
     return {
         "text": look.plain(one.word),
-        "x": round(float(layout.positions[one.concept or 0, 0]), 4),
-        "y": round(float(layout.positions[one.concept or 0, 1]), 4),
+        "x": round(star[0], 4),
+        "y": round(star[1], 4),
         "yshift": 16,
         "showarrow": False,
         "bgcolor": look.fade(theme.panel, 0.8),
@@ -205,8 +205,3 @@ def _label(one: Approach, layout: ConceptMap, theme: Theme) -> dict[str, Any]:
 
 def _plain(values: np.ndarray) -> list[float | None]:
     return numbers(values.astype(float).tolist(), 5)
-
-
-def summary(found: Sequence[Approach]) -> Mapping[str, tuple[float, float]]:
-    """By anchor, the first and last distance of its nearest group."""
-    return {one.word: (float(one.group[0]), float(one.group[-1])) for one in found if len(one.group)}

@@ -31,7 +31,7 @@ def _categories():
             html.Div(  # as high as there are layers, which only the answer knows
                 graph("evolution-categories-graph", "filled", "share of units per category, per layer, over steps"),
                 id="evolution-categories-frame",
-                style={"height": 300},
+                style={"--rows": "300px"},
             ),
             html.Div(id="evolution-categories-table"),
         ],

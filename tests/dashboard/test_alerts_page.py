@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from harness import alert
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from kept_factory import add_letters, serving
 from store_factory import Factory
@@ -25,6 +25,8 @@ from dashboard.components import alert_desk as words
 from dashboard.data import Source
 from dashboard.desk import Desk
 
+calm = settings(deadline=None, max_examples=40)
+
 names = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 wishes = st.builds(Wanted, names, st.sampled_from(filters.STATES), st.sampled_from(filters.SEVERITIES), names)
 states = st.sampled_from(["pending", "firing", "recovering", "resolved", "ended"])
@@ -37,11 +39,13 @@ alerts = st.builds(
 )
 
 
+@calm
 @given(wishes)
 def test_every_filter_survives_its_address(wanted):
     assert filters.parse(filters.query(wanted)) == wanted
 
 
+@calm
 @given(st.text(max_size=60))
 def test_any_query_is_some_filter(search):
     wanted = filters.parse(search)
@@ -49,6 +53,7 @@ def test_any_query_is_some_filter(search):
     assert wanted.severity in filters.SEVERITIES
 
 
+@calm
 @given(st.lists(alerts, max_size=30), wishes)
 def test_open_and_past_part_what_the_filters_keep(found, wanted):
     kept = [one for one in found if wanted.keeps(one)]

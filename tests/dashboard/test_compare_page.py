@@ -23,6 +23,8 @@ from dashboard.figures import comparison as figures
 from dashboard.figures import curves
 from dashboard.theme import DARK, LIGHT
 
+calm = settings(deadline=None, max_examples=40)
+
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 whole = st.none() | st.integers(0, 2**53)
 sides = st.builds(Side, names, whole)
@@ -35,11 +37,13 @@ comparisons = st.builds(
 )
 
 
+@calm
 @given(comparisons)
 def test_every_comparison_survives_its_address(here):
     assert place.parse(place.query(here)) == here
 
 
+@calm
 @given(st.text(max_size=80))
 def test_any_query_is_some_comparison(search):
     here = place.parse(search)
@@ -169,6 +173,7 @@ def test_points_of_other_settings_are_left_out():
 counters = st.dictionaries(st.integers(0, 30), st.integers(1, 50), max_size=30).map(Counter)
 
 
+@calm
 @given(counters, counters)
 def test_the_commonest_concepts_are_the_most_named(left, right):
     chosen = figures.commonest([left, right])

@@ -16,14 +16,18 @@ from test_dashboard_components import text
 
 from cm_server.report import ConceptMap, SeriesPoint
 from dashboard import wishes as wish
+from dashboard.asking import NO_SERVER, Answer, Asking
 from dashboard.callbacks.evolution import thresholds
+from dashboard.chosen import NO_TEXT, Anchor, choose
 from dashboard.components import evolution as words
 from dashboard.data import Source
 from dashboard.figures import approach, curves, evolution
 from dashboard.figures.categories import counts
-from dashboard.recomputed import NO_TEXT, NOT_KEPT, Progress, Recomputed, Temperatures
+from dashboard.recomputed import NOT_KEPT, Progress, Recomputed, Temperatures
 from dashboard.theme import CATEGORIES, DARK, LIGHT, OTHER
 from dashboard.wishes import Wishes
+
+calm = settings(deadline=None, max_examples=40)
 
 numbers = st.lists(st.floats(1e-6, 1e5), max_size=wish.MOST, unique=True).map(tuple)
 anchors = st.lists(
@@ -33,11 +37,13 @@ anchors = st.lists(
 ).map(tuple)
 
 
+@calm
 @given(st.builds(Wishes, numbers, numbers, anchors))
 def test_every_wish_survives_its_address(wishes):
     assert wish.parse(wish.query(wishes)) == wishes
 
 
+@calm
 @given(st.text(max_size=60))
 def test_any_query_is_some_wish(search):
     found = wish.parse(f"?t={search}&tau={search}&anchors={search}")
@@ -69,6 +75,7 @@ def test_stacked_bars_always_fill_the_layer(categories, step, theme):
     assert all("<i>" not in note["text"] for note in figure["layout"]["annotations"])
 
 
+@calm
 @given(st.integers(0, 400), st.integers(2, 40))
 def test_chosen_steps_are_few_and_keep_the_ends(count, limit):
     points = series([0.5] * count)
@@ -83,6 +90,12 @@ def test_bars_of_other_settings_are_parted_and_the_future_of_a_past_step_is_fain
     figure = evolution.categories_over_steps({"a": points}, LIGHT, step=10, revision="x")
     assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [1.5]
     assert figure["data"][0]["marker"]["opacity"] == [1.0, 1.0, 0.3]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """On a loaded machine a portion may hold a single value; only one test is about portions."""
+    monkeypatch.setattr("dashboard.recomputed.PORTION_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +148,8 @@ def test_where_too_little_was_kept_it_is_said(tmp_path):
     source = Source(tmp_path, lambda run: 0)
     data = source.run("r1")
     assert Recomputed(source).d_anchors(data, "layer1", (0.3,), None).progress.missing == NOT_KEPT
-    assert Recomputed(source).approaches(data, "layer1", ("wood",), None)[1].missing == NO_TEXT
+    assert choose(("wood",), data, source, Asking(tmp_path)).missing == NO_TEXT
+    assert choose((), data, source, Asking(tmp_path)).missing == ""
     factory.close()
 
 
@@ -171,16 +185,19 @@ def test_neurons_come_nearer_to_the_word_they_learn(kept):
     report = kept.report(data, "layer2", None)[1]
     vocabulary = kept.words(data)[0]
     best = int(np.bincount(report.arrays.concepts[report.interpretable, 0]).argmax())
-    ways, progress = Recomputed(kept).approaches(data, "layer2", (vocabulary[best], "no such word"), None)
+    chosen = choose((vocabulary[best], "no such word"), data, kept, Asking(kept.directory))
+    assert f"“no such word” is not among this run's 150 words. {NO_SERVER}." == chosen.missing
+    ways, progress = Recomputed(kept).approaches(data, "layer2", chosen.anchors, None)
     assert [way.word for way in ways] == [vocabulary[best]]
-    assert "no such word is not among this run's 150 words" in progress.missing
     way = ways[0]
+    assert way.star == tuple(kept.concept_map(data).positions[best].tolist())
     assert way.steps.tolist() == [p.step for p in data.series["layer2"]]
     assert way.group[-1] < way.group[0]
     far = np.linalg.norm(report.arrays.embeddings - kept.reader().text(data.info.map_fingerprint)[best], axis=1)
     assert way.nearest[0] == np.nanargmin(far)
     np.testing.assert_array_equal(way.places[-1], report.arrays.positions[list(way.nearest)])
-    said = words.anchors_sentence(ways, progress, (vocabulary[best],))
+    said = words.anchors_sentence(ways, progress, (vocabulary[best],), chosen.missing)
+    assert "no such word" in said
     assert f"nearer to “{vocabulary[best]}”" in said
     assert f"layer2:{way.nearest[0]}" in text(words.anchors_table(ways, "layer2"))
     layout = kept.concept_map(data)
@@ -195,9 +212,9 @@ def test_neurons_come_nearer_to_the_word_they_learn(kept):
 
 def test_ways_with_dead_units_and_strange_words_can_be_drawn():
     places = np.array([[[0.0, 1.0]], [[math.nan, math.nan]], [[2.0, 3.0]]], dtype=np.float32)
-    one = approach.Approach("<b>x", np.arange(3), np.array([1, np.nan, 0.5]), np.ones(3), (7,), places, 0)
+    one = approach.Approach("<b>x", np.arange(3), np.array([1, np.nan, 0.5]), np.ones(3), (7,), places, (0.0, 0.0))
     layout = ConceptMap(("<b>x",), ("",), np.zeros((1, 2), np.float32), np.array([0]), (0, 1, 0, 1), "pca")
-    figure = approach.trails([one, replace(one, concept=None)], layout, LIGHT, revision="x")
+    figure = approach.trails([one, replace(one, star=None)], layout, LIGHT, revision="x")
     json.dumps(figure, allow_nan=False)
     go.Figure(figure)
     assert "<b>" not in json.dumps(figure)
@@ -218,3 +235,33 @@ def test_tables_hold_what_the_bars_show():
     assert "layer1" in said
     total = sum(counts(points[0].summary)[name] for name in (*CATEGORIES, OTHER))
     assert total == points[0].summary.interpretable
+
+
+class Knowing(Asking):
+    """Stands where the server's encoder stands: it places any text where a concept word lies."""
+
+    def __init__(self, kept, answers):
+        super().__init__(kept.directory)
+        self.answers = answers
+
+    def near(self, run, text):
+        return self.answers.pop(0)
+
+
+def test_any_word_is_placed_by_the_servers_encoder_where_it_answers(kept):
+    data = kept.run("r1")
+    vector = kept.reader().text(data.info.map_fingerprint)[7]
+    answer = Answer("striped fur", vector, (1.0, 2.0), "conse", "e", (), ())
+    other = replace(answer, vector=np.zeros(3, np.float32))
+    asking = Knowing(kept, [None, answer, other, "The server gave no answer: it is busy"])
+    waits = choose(("striped fur",), data, kept, asking)
+    assert waits.asking
+    assert "Asking the server where “striped fur” lies" in waits.missing
+    known = choose(("striped fur",), data, kept, asking)
+    assert (known.asking, known.missing) == (False, "")
+    assert [(one.word, one.star) for one in known.anchors] == [("striped fur", (1.0, 2.0))]
+    ways, _ = Recomputed(kept).approaches(data, "layer2", known.anchors, None)
+    same, _ = Recomputed(kept).approaches(data, "layer2", [Anchor("the word itself", vector)], None)
+    np.testing.assert_array_equal(ways[0].group, same[0].group)
+    assert "encoder is not the run's" in choose(("striped fur",), data, kept, asking).missing
+    assert "it is busy." in choose(("striped fur",), data, kept, asking).missing

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from axe import violations
 from chromium import CHROMIUM, DRIVER, Browser, click_on, start_chromium
 from harness import SMALL
 from kept_factory import KeptFactory, add_letters, fill_other, serving
@@ -71,6 +72,7 @@ def in_both_themes_and_sizes(browser, name: str, graph: str = "") -> None:
         theme = DARK if browser.ask(THEME) == "dark" else LIGHT
         if graph:
             browser.until(lambda wanted=theme: browser.ask(ink) == wanted.ink, f"{graph} in {theme.name}")
+        assert violations(browser.driver) == []
         for width in (1300, 400):
             size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
             browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
