@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._C import _current_graph_task_id, _is_tracing
 from torch._C._functorch import peek_interpreter_stack
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Seen = Callable[[tuple[Any, ...], dict[str, Any]], None]
+Counted = Callable[[], bool]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -29,7 +31,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 class StepHook:
-    """Tells ``seen`` of every training forward: root forward in train mode with gradients on.
+    """Counts every training forward (root forward, train mode, gradients on), and shows ``seen`` those to look at.
+
+    Most steps pay for ``counted`` alone, which says whether to look: so it and all that comes before it is kept short.
 
     Where the forward is compiled together with this hook, telling would break the graph. There the hook only keeps the
     arguments in ``traced`` (a side effect that dynamo replays, without a break or a guard).
@@ -38,8 +42,8 @@ class StepHook:
     that does nothing (an EMA copy or a saved checkpoint is not the run).
     """
 
-    def __init__(self, seen: Seen | None = None) -> None:
-        self._seen = seen
+    def __init__(self, counted: Counted | None = None, seen: Seen | None = None) -> None:
+        self._counted, self._seen = counted, seen
         self.traced: Call | None = None
         self._handle: Any = None
         self._root: Callable[[], nn.Module | None] = lambda: None
@@ -56,7 +60,7 @@ class StepHook:
 
     def detach(self) -> None:
         """Stop, for good."""
-        self._seen = self.traced = None
+        self._counted = self._seen = self.traced = None
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -73,12 +77,14 @@ class StepHook:
                 self.traced = (args, kwargs)
             return
         # A replica (DataParallel) or a shallow copy shares this hook, and is not the module that is trained.
-        if self._seen is None or module is not self._root() or _is_abstract(args):
+        counted, seen = self._counted, self._seen
+        if counted is None or seen is None or module is not self._root() or _is_abstract(args):
             return
         # Never in two threads at once, and never in the recomputation of a checkpointed forward.
-        if torch._C._current_graph_task_id() == -1 and self._busy.acquire(blocking=False):
+        if _current_graph_task_id() == -1 and self._busy.acquire(False):
             try:
-                self._seen(args, kwargs)
+                if counted():
+                    seen(args, kwargs)
             finally:
                 self._busy.release()
 
@@ -113,7 +119,7 @@ class StepHook:
 def _is_abstract(args: tuple[Any, ...]) -> bool:
     """Whether the forward is not a real one: traced by jit or fx, inside vmap, grad and their like, or recorded."""
     return (
-        torch._C._is_tracing()
+        _is_tracing()
         or peek_interpreter_stack() is not None
         or (bool(args) and isinstance(args[0], torch.fx.Proxy))
         or cuda_graph_recorded()

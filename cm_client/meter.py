@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+STALL = 1e-4
+"""Seconds beyond which a call that takes microseconds was interrupted."""
+
 
 class Meter:
     """Adds up seconds.
@@ -47,6 +50,13 @@ class Meter:
         self._depth -= 1
         if not self._depth:
             self._thread += time.perf_counter() - self._entered
+
+    def passed(self, seconds: float, times: int) -> None:
+        """One of so many short calls on the training's thread took ``seconds``: it stands for them all.
+
+        Unless the machine stood still just then: that happened once.
+        """
+        self._thread += seconds if seconds > STALL else times * seconds
 
     def excuse(self, seconds: float) -> None:
         """So much of the time since `enter` was spent in the user's own code."""

@@ -23,6 +23,9 @@ from cm_client.transport import MakeSpool, Transport
 LOG = logging.getLogger("cm_client")
 NAMES_PER_ROW = 25
 
+TIMED = 64
+"""Of so many steps one is timed."""
+
 live: set[Monitor] = set()
 """Monitors at work: what `watch` adopts, a forked child forgets and the process's end finishes."""
 
@@ -54,9 +57,10 @@ class Monitor:
         self._error = ""
         self._meter = Meter(self._sender_seconds)
         self._back = BackChannel(auto_stop, strict, self._meter)
-        self._hook = StepHook(self._forward)
+        self._hook = StepHook(self._counted, self._forward)
         self._optimisers: OptimiserHooks | None = None
         self._recorder: Recorder | None = None
+        self._passing = 0
         self._transport: Transport | None = None
         self._warned: set[str] = set()
 
@@ -214,6 +218,32 @@ class Monitor:
     def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> None:
         self.finish(status="finished" if kind is None else "failed")
 
+    def show(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """A training forward that began before `watch` could hang a hook before it (integrations find the model so)."""
+        if self._counted():
+            self._forward(args, kwargs)
+
+    def _counted(self) -> bool:
+        # Most steps cost this and no more. Reading the clock would double it: one in so many is timed, for all of them.
+        self._passing += 1
+        if self._passing % TIMED:
+            return self._count()
+        began = time.perf_counter()
+        look = self._count()
+        self._meter.passed(time.perf_counter() - began, TIMED)
+        return look
+
+    def _count(self) -> bool:
+        """Whether there is anything to do at this training forward."""
+        recorder = self._recorder
+        if recorder is None or self._quiet:
+            return True
+        try:
+            return recorder.counted() or self._back.waiting
+        except Exception as error:
+            self._fail(error)
+            return False
+
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.guard(self._step, args, kwargs)
 
@@ -237,7 +267,8 @@ class Monitor:
         """Forwards that could not call us; their step's weights are still there, so nothing is too late."""
         traced, self._hook.traced = self._hook.traced, None
         if self._recorder is not None and traced is not None:
-            self._recorder.forward(*traced, traced=True)
+            if self._recorder.counted():
+                self._recorder.forward(*traced, traced=True)
         elif self._recorder is not None:
             self._recorder.unseen()
 

@@ -104,6 +104,7 @@ class Recorder:
         self._weights: dict[str, Tensor] | None = None
         self._begun: tuple[int, float] | None = None
         self._last_step = -1
+        self._step = 0
         self.steps = StepCounter(WeightsMoved(model), bool(plan.optimisers), plan.start_step)
         self._chunk = CHUNK
         self._warned: set[str] = set()
@@ -118,17 +119,22 @@ class Recorder:
         """Images in the probe set, 0 before there is one."""
         return 0 if self._probes is None else len(self._probes.inputs)
 
+    def counted(self) -> bool:
+        """A training forward is about to run: count it, and say whether to look at it with `forward`."""
+        self._step = self.steps.forward()
+        if self._busy or self._step >= self._plan.schedule.earliest:
+            return True
+        if self.stream is not None:
+            self.stream.samples(None)  # ids of a forward that is passed by are nobody else's
+        return False
+
     def forward(self, args: tuple[Any, ...], kwargs: dict[str, Any], traced: bool = False) -> None:
-        """A training forward is about to run, or (``traced``) has run where it could not tell.
+        """The training forward just counted is about to run, or (``traced``) has run where it could not tell.
 
         Raises:
             ClientError: the model cannot be watched so; the text says what to do.
         """
-        step = self.steps.forward()
-        if step < self._plan.schedule.earliest and not self._busy:
-            if self.stream is not None:
-                self.stream.samples(None)  # ids of a forward that is passed by are nobody else's
-            return
+        step = self._step
         self._meter.start()
         if self.steps.forwards == 1:
             refuse_helper_rank()

@@ -57,7 +57,8 @@ class StepCounter:
 
     def forward(self) -> int:
         """A training forward begins; the steps done before it."""
-        self._decide()
+        if not self.by_optimiser:
+            self._decide()
         step = self.step
         self.forwards += 1
         self._fresh = True

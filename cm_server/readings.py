@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-import torch
 from torch import Tensor
 
 from cm_server.calibration import LayerCalibration, ProbeContext
@@ -63,12 +62,19 @@ def read_layer(
         calibration: of this layer's width.
         tau: the user's lowest similarity for *interpretable*.
     """
-    parts = [
-        _read(columns, similarity, vocabulary, calibration, tau, context.null_of(columns, activations.shape[1]))
-        for columns, similarity in _blocks(activations, context)
-    ]
-    names = [f.name for f in fields(UnitReadings)]
-    return UnitReadings(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    units, start = activations.shape[1], 0
+    whole: dict[str, Tensor] = {}
+    for columns, similarity in _blocks(activations, context):
+        null = context.null_of(columns, units)
+        found = _read(columns, similarity, vocabulary, calibration, tau, null)
+        for f in fields(UnitReadings):
+            part = getattr(found, f.name)
+            if not start:
+                # Room for all units at once: small results kept between large blocks would scatter the heap.
+                whole[f.name] = part.new_empty(units, *part.shape[1:])
+            whole[f.name][start : start + len(part)] = part
+        start += columns.shape[1]
+    return UnitReadings(**whole)
 
 
 def read_examined(

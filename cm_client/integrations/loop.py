@@ -46,7 +46,7 @@ class FirstLook:
             return
         self.remove()
         # Its own hook is not called for the forward it was added in, so this one is told.
-        self._begin(module)._forward(args, kwargs)
+        self._begin(module).show(args, kwargs)
 
     def remove(self) -> None:
         """Take the hooks off."""

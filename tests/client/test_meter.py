@@ -31,6 +31,14 @@ def test_time_inside_is_counted_once_and_the_users_own_is_excused(monkeypatch: p
     assert meter.figures()["overhead_share"] == 0.15
 
 
+def test_one_short_call_stands_for_many_and_one_that_was_interrupted_for_itself() -> None:
+    meter = Meter()
+    meter.passed(2e-6, 64)
+    assert meter.thread == pytest.approx(128e-6)
+    meter.passed(3.0, 64)  # the machine slept
+    assert meter.thread == pytest.approx(3.000128)
+
+
 @pytest.mark.parametrize("sample", ["probe", "stream"])
 def test_the_share_and_its_parts_are_in_the_stats_and_on_the_wire(server: WireServer, sample: str) -> None:
     model = Small()

@@ -20,8 +20,8 @@ _FIRST, _SPREAD = 0.998, 0.028
 _LOG_FLOOR = 1e-7
 _PER_LOG = 10
 """Factors multiplied before one logarithm: each lies in [1, 500], so ten stay below 1e27, far within fp32."""
-_CACHE_FLOATS = 2**18
-"""Gathered rows that are worked on at once on a CPU: 1 MB stays in its cache."""
+_CACHE_FLOATS = 2**17
+"""Similarities that are worked on at once on a CPU: half a megabyte stays in its cache."""
 _DEVICE_FLOATS = 2**26
 _COLUMNS = 2**22
 
@@ -138,28 +138,22 @@ def soft_wpmi_likelihood(concept_given_image: Tensor, top: Tensor) -> Tensor:
     words = concept_given_image.shape[1]
     members = [_FIRST - rank / SOFT_WPMI_IMAGES * _SPREAD for rank in range(kept)]
     rest = [1 - member + _LOG_FLOOR for member in members]
-    ratio = concept_given_image.new_tensor([m / c for m, c in zip(members, rest, strict=True)])
-    likelihood = concept_given_image.new_empty(units, words)
-    size = max(1, _room(concept_given_image) // max(1, kept * words))
-    for images, target in zip(top.T.contiguous().split(size), likelihood.split(size), strict=True):
-        _sum_of_logarithms(concept_given_image[images], ratio, target)
-    return likelihood.add_(sum(math.log(c) for c in rest))
+    ratios = [m / c for m, c in zip(members, rest, strict=True)]
+    likelihood = concept_given_image.new_full((units, words), sum(math.log(c) for c in rest))
+    size = max(1, _room(concept_given_image) // words)
+    for images, target in zip(top.split(size, dim=1), likelihood.split(size), strict=True):
+        _add_logarithms(concept_given_image, images, ratios, target)
+    return likelihood
 
 
-def _sum_of_logarithms(rows: Tensor, ratio: Tensor, out: Tensor) -> None:
-    """Σ over ranks of ln(1 + S·ratio): rows ``[m, kept, K]``, ratio ``[kept]``, out ``[m, K]``. Destroys rows."""
-    rows.mul_(ratio[:, None]).add_(1)
-    whole = rows.shape[1] // _PER_LOG * _PER_LOG
-    parts = []
-    if whole:
-        groups = rows[:, :whole].view(len(rows), -1, _PER_LOG, rows.shape[2])
-        product = groups[:, :, 0]
-        for member in range(1, _PER_LOG):
-            product *= groups[:, :, member]
-        parts.append(product.log_().sum(dim=1))
-    if whole < rows.shape[1]:
-        parts.append(rows[:, whole:].prod(dim=1).log_())
-    torch.sum(torch.stack(parts), dim=0, out=out)
+def _add_logarithms(table: Tensor, images: Tensor, ratios: list[float], out: Tensor) -> None:
+    """Adds Σ over ranks of ln(1 + S·ratio): table ``[N, K]``, images ``[kept, m]``, ratios per rank, out ``[m, K]``."""
+    for start in range(0, len(ratios), _PER_LOG):
+        product = torch.ones_like(out)
+        for rank in range(start, min(start + _PER_LOG, len(ratios))):
+            # One pass: product · (1 + ratio · S).
+            product.addcmul_(product, table[images[rank]], value=ratios[rank])
+        out += product.log_()
 
 
 def _room(values: Tensor) -> int:

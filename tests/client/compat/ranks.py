@@ -29,6 +29,9 @@ import cm_client
 from cm_client.capture import capture
 
 STEPS = 5
+WINDOW = 40
+"""Steps in which the stream's first window fills: at most one image in 32 comes from one forward."""
+STREAM = {"sample": "stream", "probe_size": 32, "layers": ["stage1", "stage2"], "every": 20}
 
 
 class Collectives(TorchDispatchMode):
@@ -45,11 +48,13 @@ class Collectives(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def train(model: nn.Module, optimiser: torch.optim.Optimizer, slow: float = 0.0) -> list[torch.Tensor]:
+def train(
+    model: nn.Module, optimiser: torch.optim.Optimizer, slow: float = 0.0, steps: int = STEPS
+) -> list[torch.Tensor]:
     """Each rank on data of its own; rank 1 may be late at every step."""
     generator = torch.Generator().manual_seed(dist.get_rank())
     losses = []
-    for _ in range(STEPS):
+    for _ in range(steps):
         time.sleep(slow if dist.get_rank() else 0.0)
         x = torch.randn(4, 3, 16, 16, generator=generator)
         y = torch.randint(0, 4, (4,), generator=generator)
@@ -112,7 +117,22 @@ def sharded_later(watch: Callable[..., Any]) -> list[Any]:
     return [{name: p.to_local() for name, p in model.named_parameters()}, losses]
 
 
-SCENARIOS = [ddp, ddp_inner, ddp_compiled, zero_redundancy, sharded, sharded_later]
+def streamed_ddp(watch: Callable[..., Any]) -> list[Any]:
+    model = DistributedDataParallel(small())
+    watch(model, **STREAM)
+    return [model, train(model, torch.optim.SGD(model.parameters(), 0.05, momentum=0.9), steps=WINDOW)]
+
+
+def streamed_sharded(watch: Callable[..., Any]) -> list[Any]:
+    model = small()
+    for part in (model.stage1, model.stage2, model):
+        fully_shard(part)
+    watch(model, **STREAM)
+    losses = train(model, torch.optim.SGD(model.parameters(), 0.05, momentum=0.9), steps=WINDOW)
+    return [{name: p.to_local() for name, p in model.named_parameters()}, losses]
+
+
+SCENARIOS = [ddp, ddp_inner, ddp_compiled, zero_redundancy, sharded, sharded_later, streamed_ddp, streamed_sharded]
 
 
 def run(scenario: Callable[..., list[Any]], server: str | None) -> dict[str, Any]:
@@ -120,13 +140,10 @@ def run(scenario: Callable[..., list[Any]], server: str | None) -> dict[str, Any
     torch._dynamo.reset()
     monitors: list[Any] = []
 
-    def watch(model: nn.Module) -> None:
+    def watch(model: nn.Module, **options: Any) -> None:
         if server is not None:
-            monitors.append(
-                cm_client.watch(
-                    model, server=server, every=2, probe_size=8, run=f"{scenario.__name__}-{os.environ['RANK']}"
-                )
-            )
+            run = f"{scenario.__name__}-{os.environ['RANK']}"
+            monitors.append(cm_client.watch(model, server=server, run=run, **{"every": 2, "probe_size": 8} | options))
 
     with Collectives() as collectives:
         result = scenario(watch)

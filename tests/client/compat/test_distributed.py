@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from compat_harness import EXPECTED, assert_same
@@ -21,6 +22,7 @@ from cm_client.protocol import messages as m
 HERE = Path(__file__).parent
 WRAPPED = ["ddp", "ddp_inner", "ddp_compiled", "zero_redundancy"]
 SHARDED = ["sharded", "sharded_later"]
+STREAMED = ["streamed_ddp", "streamed_sharded"]
 Found = dict[tuple[str, int], dict[str, Any]]
 
 
@@ -51,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Found, 
             process.kill()
     errors = [process.communicate()[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], errors
-    names = [*WRAPPED, *SHARDED, "synchronised_norms"]
+    names = [*WRAPPED, *SHARDED, *STREAMED, "synchronised_norms"]
     found = {(name, rank): torch.load(out / f"{name}-{rank}.pt") for name in names for rank in range(2)}
     yield found, server
     server.kill()
@@ -61,7 +63,7 @@ def captured(server: WireServer, run: str) -> list[int]:
     return [start.step for _, (start, _) in sorted(server.captures(run).items())]
 
 
-@pytest.mark.parametrize("name", WRAPPED + SHARDED)
+@pytest.mark.parametrize("name", WRAPPED + SHARDED + STREAMED)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_training_is_bit_identical_and_enters_the_same_collectives(
     finished: tuple[Found, WireServer], name: str, rank: int
@@ -90,6 +92,22 @@ def test_sharded_weights_are_refused_with_the_cure(finished: tuple[Found, WireSe
     assert server.wait_for(
         lambda: [e for e in server.envelopes if e.run == f"{name}-0" and isinstance(e.message, m.Finish)]
     )
+
+
+def test_the_stream_sees_the_same_in_whole_and_in_sharded_weights(finished: tuple[Found, WireServer]) -> None:
+    found, server = finished
+    whole, shards = (server.captures(f"{name}-0") for name in STREAMED)
+    for name in STREAMED:
+        assert found[name, 0]["watched"]["error"] == ""
+        assert not [e for e in server.envelopes if e.run == f"{name}-1"]
+    assert whole
+    assert list(whole) == list(shards)
+    for number, (start, layers) in whole.items():
+        assert shards[number][0].step == start.step
+        assert [layer for layer, *_ in start.layers] == ["stage1", "stage2"]
+        for values, of_shards in zip(layers, shards[number][1], strict=True):
+            assert float(abs(values).max()) > 0
+            np.testing.assert_allclose(of_shards, values, rtol=1e-2, atol=1e-3)
 
 
 def test_a_probe_pass_through_synchronised_norms_talks_to_nobody(finished: tuple[Found, WireServer]) -> None:
