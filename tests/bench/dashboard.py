@@ -216,10 +216,11 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict:
     found: dict = {"units": units, "layers": dict(layers), "hz": round(1 / arguments.every, 2)}
     found["load of the machine"] = round(psutil.getloadavg()[0], 1)
     try:
-        for page in ("overview", "map"):
+        for page in arguments.pages:
             found[f"snapshot to pixel, {page}"] = live(browser, replay, url, page, "layer4", arguments.seconds)
             found[f"past step, {page}"] = past(browser, url, page, "layer4", 30)
-        found["frames while panning the map"] = frames(browser, 5)
+        if arguments.pages[-1] == "map":
+            found["frames while panning the map"] = frames(browser, 5)
         if arguments.tabs:
             found["dashboard ms per snapshot"] = tabs(browser, replay, url, process, arguments.tabs, 10)
         found["errors in the browser"] = browser.log()
@@ -237,6 +238,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=2000, help="units of the widest of four layers (default 2000)")
     parser.add_argument("--every", type=float, default=0.5, help="seconds between snapshots (default 0.5)")
     parser.add_argument("--seconds", type=float, default=30, help="seconds of live measurement per page (default 30)")
+    parser.add_argument("--pages", nargs="+", default=["overview", "map"], help="pages to measure (overview map)")
     parser.add_argument("--tabs", type=int, default=10, help="windows of the tab measurement; 0 skips it (default 10)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     arguments = parser.parse_args()
