@@ -31,7 +31,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dashboard"))
 
 from chromium import Browser, start_chromium
 from harness import ROOT, environment
-from selenium.webdriver.common.keys import Keys
 from store_factory import Factory
 
 from cm_server.events import EventPublisher, write_discovery
@@ -110,16 +109,25 @@ def live(browser: Browser, replay: Replay, url: str, page: str, layer: str, seco
 
 
 def past(browser: Browser, url: str, page: str, layer: str, count: int) -> dict:
-    """Opening past steps with the arrow keys, one after the other, and by jumps that no cache can know."""
+    """Opening past steps with the arrow key, one after the other; each is read from the store for the first time."""
     browser.open(f"{url}/run/bench/{page}?layer={layer}")
     browser.until(lambda: len(browser.ask("cm.latencies")) > 2, "the page lives", 60)
-    body = browser.driver.find_element("tag name", "body")
-    for index in range(count):
-        before = len(browser.ask("cm.opened"))
-        body.send_keys(Keys.ARROW_LEFT)
-        browser.until(lambda least=before: len(browser.ask("cm.opened")) > least, f"past step {index}", 20)
-        time.sleep(0.05)
-    return spread(browser.ask("cm.opened"))
+    browser.driver.set_script_timeout(120)
+    script = """
+        const [count, done] = arguments;
+        const pause = (ms) => new Promise((go) => setTimeout(go, ms));
+        const walk = async () => {
+            for (let i = 0; i < count; i++) {
+                const before = cm.opened.length;
+                document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft', bubbles: true}));
+                for (let waited = 0; cm.opened.length === before && waited < 5000; waited += 20) await pause(20);
+                await pause(60);
+            }
+            return cm.opened;
+        };
+        walk().then(done);
+    """
+    return spread(browser.driver.execute_async_script(script, count))
 
 
 def frames(browser: Browser, seconds: float) -> dict:
@@ -208,10 +216,11 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict:
     found: dict = {"units": units, "layers": dict(layers), "hz": round(1 / arguments.every, 2)}
     found["load of the machine"] = round(psutil.getloadavg()[0], 1)
     try:
-        for page in ("overview", "map"):
+        for page in arguments.pages:
             found[f"snapshot to pixel, {page}"] = live(browser, replay, url, page, "layer4", arguments.seconds)
             found[f"past step, {page}"] = past(browser, url, page, "layer4", 30)
-        found["frames while panning the map"] = frames(browser, 5)
+        if arguments.pages[-1] == "map":
+            found["frames while panning the map"] = frames(browser, 5)
         if arguments.tabs:
             found["dashboard ms per snapshot"] = tabs(browser, replay, url, process, arguments.tabs, 10)
         found["errors in the browser"] = browser.log()
@@ -229,10 +238,11 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=2000, help="units of the widest of four layers (default 2000)")
     parser.add_argument("--every", type=float, default=0.5, help="seconds between snapshots (default 0.5)")
     parser.add_argument("--seconds", type=float, default=30, help="seconds of live measurement per page (default 30)")
+    parser.add_argument("--pages", nargs="+", default=["overview", "map"], help="pages to measure (overview map)")
     parser.add_argument("--tabs", type=int, default=10, help="windows of the tab measurement; 0 skips it (default 10)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         found = measure(Path(folder), arguments)
     if arguments.json:
         print(json.dumps(found))
