@@ -19,6 +19,7 @@ from cm_server.stores.anchors import AnchorReader
 from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
+from dashboard.drawn import Drawn
 
 EVERYTHING = "*"
 """As a run: anything may have changed."""
@@ -93,6 +94,8 @@ class Source:
         self._reports: _Cache = _Cache(64)
         self._trails: _Cache = _Cache(64)
         self._lock = threading.RLock()
+        self.drawn = Drawn()
+        """Drawings that tabs share."""
         self.reads = 0
         """How often a run was read from the store."""
 

@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import FastAPI
 
 from cm_server.report import LayerReport
+from cm_server.stores.errors import StoreError
 from dashboard import view as where
 from dashboard.data import Source
 from dashboard.palette import Known, find
@@ -32,7 +33,10 @@ def known(here: View, source: Source) -> Known:
     if data is None:
         return Known(View(None, here.page if here.run is None else "runs"), source.runs())
     layer = data.layer(here.layer) or ""
-    report = source.report(data, layer, here.step) if layer else None
+    try:
+        report = source.report(data, layer, here.step) if layer else None
+    except StoreError:  # damaged: everything else can still be found
+        report = None
     speaking = by_concept(report[1]) if report else {}
     return Known(here, source.runs(), data.layers, source.words(data)[0], speaking, layer)
 

@@ -16,6 +16,7 @@ import numpy as np
 from fastapi import FastAPI, Response
 
 from cm_server.report import ConceptMap, LayerReport, SnapshotInfo, Trail
+from cm_server.stores.errors import StoreError
 from dashboard import nearness
 from dashboard.data import RunData, Source
 
@@ -126,8 +127,11 @@ def _found(
     if data is None:
         return _absent(f"no run {run!r}")
     chosen = data.layer(layer or None)
-    report = source.report(data, chosen, step) if chosen and layer in ("", chosen) else None
-    layout, trail = source.concept_map(data), source.trail(data, chosen or "", unit, step)
+    try:
+        report = source.report(data, chosen, step) if chosen and layer in ("", chosen) else None
+        layout, trail = source.concept_map(data), source.trail(data, chosen or "", unit, step)
+    except StoreError as error:
+        return _absent(f"this snapshot cannot be read: {error}")
     if report is None or layout is None or trail is None:
         return _absent(f"no neuron {layer}:{unit} in run {run!r}")
     return data, layout, *report, trail

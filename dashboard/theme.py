@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -121,7 +122,12 @@ def plain(text: object) -> str:
     >>> plain('<a href="x">bark</a>')
     '&lt;a href="x"&gt;bark&lt;/a&gt;'
     """
-    return escape(str(text), quote=False)
+    return _escaped(str(text))
+
+
+@lru_cache(maxsize=8192)
+def _escaped(text: str) -> str:
+    return escape(text, quote=False)  # a map has a word per neuron, again and again the same few hundred
 
 
 def category_of(name: str) -> str:

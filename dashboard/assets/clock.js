@@ -31,8 +31,10 @@
         const past = cm.query('step');
         input.min = cm.stops.first;
         input.max = cm.stops.last;
-        cm.setClock(input, past === null ? cm.stops.last : Number(past));
+        cm.setClock(input, past === null ? cm.stops.last : cm.shown(Number(past)));
     };
+    /* The snapshot that an address' step shows: the last one not after it. */
+    cm.shown = (step) => cm.stops.steps.reduce((best, one) => (one <= step ? one : best), cm.stops.first);
     cm.setClock = (input, value) => {
         input.value = value;
         const share = (input.value - input.min) / Math.max(1, input.max - input.min);

@@ -8,6 +8,7 @@ from typing import Any
 from dash import Dash, Input, Output, State, html, no_update
 from dash.exceptions import PreventUpdate
 
+from cm_server.stores.errors import StoreError
 from dashboard import theme as look
 from dashboard import view as where
 from dashboard.callbacks.overview import legend
@@ -15,7 +16,7 @@ from dashboard.callbacks.reply import Reply
 from dashboard.components.aria import aria
 from dashboard.components.neuron import neuron_card
 from dashboard.components.panel import EMPTY
-from dashboard.components.summary import map_sentence
+from dashboard.components.summary import map_sentence, shown_instead
 from dashboard.components.tracked import tracked_bar
 from dashboard.data import RunData, Source
 from dashboard.figures import anchor_stars, concept_map
@@ -35,6 +36,7 @@ OUTPUTS = (
 )
 NOT_FITTED = "The map of the words is being fitted. It appears here by itself; the overview needs no map."
 NOT_CAPTURED = "This layer is not captured in this run. Choose another above."
+DAMAGED = "This snapshot cannot be shown; others can."
 
 
 def register(app: Dash, source: Source) -> None:
@@ -57,21 +59,20 @@ def register(app: Dash, source: Source) -> None:
         return (*_draw(here, data, look.theme(theme), source, reply, webgl), reply.sent())
 
 
+def _empty(reply: Reply, sentence: str) -> tuple:
+    card = html.P(sentence, className="quiet")
+    return (reply.figure("map", dict(EMPTY)), sentence, no_update, card, [], no_update, no_update)
+
+
 def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply, webgl: bool) -> tuple:
     layer = data.layer(here.layer)
-    layout = source.concept_map(data)
-    found = source.report(data, layer, here.step) if layer else None
+    try:
+        layout = source.concept_map(data)
+        found = source.report(data, layer, here.step) if layer else None
+    except StoreError as error:
+        return _empty(reply, f"{DAMAGED} {error}.")
     if layout is None or found is None:
-        sentence = NOT_FITTED if layout is None else NOT_CAPTURED
-        return (
-            reply.figure("map", dict(EMPTY)),
-            sentence,
-            no_update,
-            html.P(sentence, className="quiet"),
-            [],
-            no_update,
-            no_update,
-        )
+        return _empty(reply, NOT_FITTED if layout is None else NOT_CAPTURED)
     snapshot, report = found
     trail = source.trail(data, layer or "", here.unit, here.step) if here.unit is not None else None
     meta = {"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step}
@@ -80,26 +81,32 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         for unit in here.track[:MOST_UNITS]
         if (way := source.trail(data, layer or "", unit, here.step)) is not None
     }
-    figure = concept_map.draw(
-        layout,
+    figure = source.drawn.get(
         report,
-        theme,
-        selected=here.unit,
-        trail=trail,
-        revision=f"{here.run}/{layer}",
-        webgl=webgl,
-        meta=meta,
-        tracked=tracked,
-        marks=here.marks,
+        ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl),
+        lambda: concept_map.draw(
+            layout,
+            report,
+            theme,
+            selected=here.unit,
+            trail=trail,
+            revision=f"{here.run}/{layer}",
+            webgl=webgl,
+            meta=meta,
+            tracked=tracked,
+            marks=here.marks,
+        ),
     )
     figure["data"].append(anchor_stars.stars(data.anchors, theme))
     units = len(report.arrays.live)
     # The images its units answered to: a process that resumed the run may have had others than the one before.
     info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
     card = [here.run, here.page, layer, here.step, here.unit, snapshot.sequence]
+    point = data.at(layer, here.step)
+    earlier = shown_instead(point.step, snapshot.step) if point else ""
     return (
         reply.figure("map", figure),
-        reply.part("summary", [layer, snapshot.sequence], lambda: map_sentence(layout, report)),
+        reply.part("summary", [layer, snapshot.sequence, earlier], lambda: earlier + map_sentence(layout, report)),
         reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
         reply.part("card", card, lambda: neuron_card(here, info, layout, report, trail, snapshot.step)),
         reply.part(

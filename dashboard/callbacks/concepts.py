@@ -9,13 +9,15 @@ from dash.exceptions import PreventUpdate
 
 from cm_server import recompute
 from cm_server.report import ConceptMap, LayerReport, SnapshotInfo
+from cm_server.stores.errors import StoreError
 from dashboard import lookup
 from dashboard import view as where
 from dashboard.asking import Asking
+from dashboard.callbacks.concept_map import DAMAGED
 from dashboard.callbacks.reply import Reply
 from dashboard.census import census, turnover
 from dashboard.components import concepts as words
-from dashboard.components.summary import start_of
+from dashboard.components.summary import shown_instead, start_of
 from dashboard.data import RunData, Source
 from dashboard.nearness import comparable
 from dashboard.view import View
@@ -64,18 +66,24 @@ class _Page:
         self.layer = data.layer(here.layer) or ""
 
     def draw(self) -> tuple:
-        layout = self.source.concept_map(self.data)
         captured = self.here.layer in (None, self.layer)
-        found = self.source.report(self.data, self.layer, self.here.step) if captured else None
+        try:
+            layout = self.source.concept_map(self.data)
+            found = self.source.report(self.data, self.layer, self.here.step) if captured else None
+        except StoreError as error:
+            return self._nothing(f"{DAMAGED} {error}.")
         if layout is None or found is None:
-            said = html.P(NOT_READY if layout is None else NOT_CAPTURED, className="verdict")
-            # What was sent before is taken off the page: it must be sent again later.
-            fresh = {"n": self.reply.sent()["n"], "parts": {}}
-            return (self.text, [said], "hidden", [], [], [], [], [], [], [], fresh)
+            return self._nothing(NOT_READY if layout is None else NOT_CAPTURED)
         self.key = [self.here.run, self.layer, self.here.step, found[0].sequence]
         hits, asking = self._hits(layout, *found)
         more = {"more": asking}
-        return (*hits, *self._anchors(found[1]), *self._speaks(layout, found[1]), self.reply.sent() | more)
+        return (*hits, *self._anchors(found[1]), *self._speaks(layout, *found), self.reply.sent() | more)
+
+    def _nothing(self, sentence: str) -> tuple:
+        said = html.P(sentence, className="verdict")
+        # What was sent before is taken off the page: it must be sent again later.
+        fresh = {"n": self.reply.sent()["n"], "parts": {}}
+        return (self.text, [said], "hidden", [], [], [], [], [], [], [], fresh)
 
     def _hits(self, layout: ConceptMap, snapshot: SnapshotInfo, report: LayerReport) -> tuple[list, bool]:
         reply, here = self.reply, self.here
@@ -120,11 +128,13 @@ class _Page:
             )
         return words.anchors_list(lines, self.layer, self.here)
 
-    def _speaks(self, layout: ConceptMap, report: LayerReport) -> list:
+    def _speaks(self, layout: ConceptMap, snapshot: SnapshotInfo, report: LayerReport) -> list:
         reply, here = self.reply, self.here
+        point = self.data.at(self.layer, here.step)
+        earlier = shown_instead(point.step, snapshot.step) if point else ""
         counts = census(report)
         return [
-            reply.part("common", self.key, lambda: words.common_table(counts, layout, report, here)),
+            reply.part("common", self.key, lambda: words.common_table(counts, layout, report, here, earlier)),
             reply.part("turnover", self.key, lambda: self._turnover(layout, report)),
         ]
 
@@ -141,6 +151,9 @@ class _Page:
         if point is None:
             return None
         first = start_of(self.data.series[self.layer], point)
-        found = self.source.report(self.data, self.layer, first.step) if first is not point else None
+        try:
+            found = self.source.report(self.data, self.layer, first.step) if first is not point else None
+        except StoreError:  # damaged: it cannot be compared with
+            return None
         same = found is not None and found[1].summary.fingerprint == point.summary.fingerprint
         return found if same else None

@@ -9,13 +9,15 @@ from dash import Dash, Input, Output, State, html
 from dash.exceptions import PreventUpdate
 
 from cm_server.report import ConceptMap, LayerReport, SnapshotInfo, Trail
+from cm_server.stores.errors import StoreError
 from dashboard import nearness
 from dashboard import theme as look
 from dashboard import view as where
+from dashboard.callbacks.concept_map import DAMAGED
 from dashboard.callbacks.reply import Reply
 from dashboard.components import neuron_page as words
 from dashboard.components.panel import EMPTY
-from dashboard.components.summary import start_of
+from dashboard.components.summary import shown_instead, start_of
 from dashboard.data import RunData, Source
 from dashboard.figures import journey
 from dashboard.figures.ribbon import ribbon
@@ -73,16 +75,25 @@ class _Page:
         self.captured = here.layer in (None, self.layer)
 
     def draw(self) -> tuple:
-        layout = self.source.concept_map(self.data)
-        found = self.source.report(self.data, self.layer, self.here.step) if self.captured else None
+        try:
+            layout = self.source.concept_map(self.data)
+            found = self.source.report(self.data, self.layer, self.here.step) if self.captured else None
+        except StoreError as error:
+            return self._nothing(f"{DAMAGED} {error}.")
         if layout is None or found is None:
             return self._nothing(NOT_CAPTURED if layout is not None else NOT_FITTED)
         self.here = replace(self.here, layer=self.layer)
         self.key = [*_plain(self.here), found[0].sequence]
         trail = None
         if self.here.unit is not None:
-            trail = self.source.trail(self.data, self.layer, self.here.unit, self.here.step)
+            trail = self._trail(self.here.unit)
         return self._drawn(layout, *found, trail)
+
+    def _trail(self, unit: int) -> Trail | None:
+        try:
+            return self.source.trail(self.data, self.layer, unit, self.here.step)
+        except StoreError:  # a damaged snapshot in its past: the present can be shown
+            return None
 
     def _nothing(self, sentence: str) -> tuple:
         said = html.P(sentence, className="verdict")
@@ -96,10 +107,12 @@ class _Page:
         alive = unit is not None and bool(report.arrays.live[unit])
         body = "hidden" if unit is None else "columns" if alive else "columns dead"
         chosen = here.unit is not None
+        point = self.data.at(self.layer, here.step)
+        earlier = shown_instead(point.step, snapshot.step) if point else ""
         return (
             reply.part("pins", [self.key, list(here.track)], lambda: words.pins(here, layout, report)),
             reply.part("tools", self.key, lambda: words.tools(here, snapshot.step, units) if chosen else []),
-            reply.part("head", self.key, lambda: (words.heading if chosen else words.choose)(here, layout, report)),
+            reply.part("head", self.key, lambda: self._head(layout, report, earlier)),
             reply.part("body", body, lambda: body),
             *self._pictures(unit if alive else None, snapshot, report),
             *self._ribbon(layout, snapshot, trail),
@@ -109,6 +122,10 @@ class _Page:
             reply.part("units", units, lambda: units - 1),
             reply.sent(),
         )
+
+    def _head(self, layout: ConceptMap, report: LayerReport, earlier: str) -> list:
+        make = words.choose if self.here.unit is None else words.heading
+        return [*make(self.here, layout, report), *([html.P(earlier, className="quiet")] if earlier else [])]
 
     def _pictures(self, unit: int | None, snapshot: SnapshotInfo, report: LayerReport) -> list:
         # The images its units answered to: a process that resumed the run may have had others than the one before.
@@ -179,7 +196,10 @@ class _Page:
         if point is None:
             return None
         first = start_of(self.data.series[self.layer], point)
-        found = self.source.report(self.data, self.layer, first.step)
+        try:
+            found = self.source.report(self.data, self.layer, first.step)
+        except StoreError:  # damaged: it cannot be compared with
+            return None
         same = found is not None and found[1].summary.fingerprint == point.summary.fingerprint
         return found[1].arrays.embeddings if same else None
 

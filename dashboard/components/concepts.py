@@ -113,8 +113,17 @@ def images_list(found: Found, probe: str) -> list:
     return [html.Div(tiles, className="images"), html.P("Cosine; higher is nearer.", className="summary")]
 
 
-def common_table(counts: Mapping[int, int], layout: ConceptMap, report: LayerReport, here: View) -> list:
-    """The concepts of the most neurons, as bars with their numbers; or why there are none."""
+def common_table(
+    counts: Mapping[int, int], layout: ConceptMap, report: LayerReport, here: View, earlier: str = ""
+) -> list:
+    """The concepts of the most neurons, as bars with their numbers; or why there are none.
+
+    Args:
+        counts: interpretable units by concept.
+        layout, report: the words and the layer.
+        here: the current view.
+        earlier: that the neurons are of an earlier snapshot, where they are.
+    """
     found = ranked(counts)
     if not found:
         return [html.P(nearest_miss(layout, report), className="verdict")]
@@ -139,7 +148,7 @@ def common_table(counts: Mapping[int, int], layout: ConceptMap, report: LayerRep
     said = f"{total:,} interpretable neurons of {report.summary.units:,} speak of {len(found):,} different concepts."
     more = f" {rest:,} more have fewer neurons." if rest > 0 else ""
     table = html.Table([html.Thead(html.Tr(head)), html.Tbody(rows)], className="numbers concepts-table")
-    return [table, html.P(said + more, className="summary")]
+    return [table, html.P(earlier + said + more, className="summary")]
 
 
 def turnover_lists(found: Turnover | None, layout: ConceptMap, here: View, since: int) -> list:
@@ -214,7 +223,7 @@ def anchors_list(lines: Sequence[AnchorLine], layer: str, here: View) -> list:
     )
     said = (
         f"Mean distance of the nearest twentieth of {layer}'s live neurons; lower is nearer. Alerts (AnchorApproach) "
-        "begin 20 snapshots after an anchor is added."
+        "begin 20 snapshots after an anchor is added. d_anchor is measured on the run's own words and stays as it is."
     )
     return [html.Div(table, className="table-frame"), html.P(said, className="summary")]
 

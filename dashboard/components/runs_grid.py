@@ -35,7 +35,6 @@ def columns() -> list[dict[str, Any]]:
             "filter": TEXT,
             "minWidth": 180,
             "flex": 2,
-            "checkboxSelection": True,
         },
         {"field": "state", "headerName": "state", "cellRenderer": "CmState", "filter": TEXT, "width": 116}
         | {"tooltipField": "state_note"},
@@ -109,8 +108,8 @@ def grid_row(row: RunRow) -> dict[str, Any]:
 
 
 def tags_of(info: RunInfo) -> tuple[str, ...]:
-    """A person's words for a run; none in a store that knows no tags."""
-    return tuple(str(tag) for tag in getattr(info, "tags", ()))
+    """A person's words for a run."""
+    return tuple(str(tag) for tag in info.tags)
 
 
 def counts_sentence(rows: Sequence[RunRow]) -> str:

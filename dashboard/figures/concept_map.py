@@ -131,7 +131,7 @@ def _neurons(
         "x": np.round(arrays.positions[units, 0].astype(float), 4).tolist(),
         "y": np.round(arrays.positions[units, 1].astype(float), 4).tolist(),
         "customdata": units.tolist(),
-        "hovertext": [_hover(int(u), layout, report) for u in units],
+        "hovertext": _hovers(units, layout, report),
         "hovertemplate": "%{hovertext}<extra></extra>",
         "marker": {
             "symbol": look.SYMBOLS[group] if clear else "circle-open",
@@ -143,11 +143,15 @@ def _neurons(
     }
 
 
-def _hover(unit: int, layout: ConceptMap, report: LayerReport) -> str:
-    arrays = report.arrays
-    word = look.plain(layout.words[int(arrays.concepts[unit, 0])])
-    name = look.plain(f"{report.summary.layer}:{unit}")
-    return f"<b>{word}</b>  {arrays.similarities[unit, 0]:.3f}<br>{name} · margin {arrays.margin[unit]:+.3f}"
+def _hovers(units: np.ndarray, layout: ConceptMap, report: LayerReport) -> list[str]:
+    """Concept, similarity, name and margin of each unit; lists, because numpy scalars are slow one by one."""
+    arrays, layer = report.arrays, look.plain(report.summary.layer)
+    words = [look.plain(layout.words[concept]) for concept in arrays.concepts[units, 0].tolist()]
+    similarities, margins = arrays.similarities[units, 0].tolist(), arrays.margin[units].tolist()
+    return [
+        f"<b>{word}</b>  {similarity:.3f}<br>{layer}:{unit} · margin {margin:+.3f}"
+        for unit, word, similarity, margin in zip(units.tolist(), words, similarities, margins, strict=True)
+    ]
 
 
 def _trail(trail: Trail | None, theme: Theme) -> list[dict[str, Any]]:

@@ -48,8 +48,8 @@ def _grid():
         dashGridOptions=cast(
             Any,
             {
-                "rowSelection": "multiple",
-                "suppressRowClickSelection": True,
+                "rowSelection": {"mode": "multiRow", "enableClickSelection": False, "headerCheckbox": False},
+                "selectionColumnDef": {"width": 44, "minWidth": 44, "resizable": False},
                 "rowHeight": 38,
                 "headerHeight": 36,
                 "animateRows": False,

@@ -63,11 +63,15 @@ def test_zoom_survives_live_updates(browser, live, start):
     url, _ = start(live.factory.writer.directory)
     browser.open(url + "/run/r1/overview")
     browser.until(lambda: browser.trace("d-anchor-graph", "layer4", "y"), "the curve")
+    live.appending = False  # the axis may not grow while one drags: what is drawn would depend on the machine's load
+    drawn = "cm.latencies[cm.latencies.length - 1].sequence"
+    browser.until(lambda: browser.ask(drawn) == max(live.committed), "the last snapshot on screen")
     drag(browser, "d-anchor-graph", 100, 300)
     browser.until(lambda: browser.ask("cm.zoom"), "the drag became a zoom")
     wanted = browser.ask("cm.zoom.map(Math.round)")
-    assert 60 < wanted[0] < 140, "the axis grows while one drags, but not much"
-    assert 240 < wanted[1] < 360
+    assert 80 < wanted[0] < 120
+    assert 280 < wanted[1] < 320
+    live.appending = True
     points = len(browser.trace("d-anchor-graph", "layer4", "y"))
     browser.until(lambda: len(browser.trace("d-anchor-graph", "layer4", "y")) >= points + 3, "three more points")
     for graph in ("d-anchor-graph", "scalars-graph"):

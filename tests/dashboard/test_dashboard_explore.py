@@ -90,7 +90,7 @@ def test_runs_are_sorted_sought_and_compared(browser, several):
     order = ORDER
     browser.until(lambda: browser.ask(order)[-1] == "resnet18 on fashion", "sorted as the address says")
 
-    for box in browser.driver.find_elements(By.CSS_SELECTOR, "#runs-grid [col-id=name] input[type=checkbox]")[:2]:
+    for box in browser.driver.find_elements(By.CSS_SELECTOR, "#runs-grid [row-index] .ag-selection-checkbox input")[:2]:
         browser.driver.execute_script("arguments[0].click()", box)
     browser.until(lambda: browser.text("runs-compare") == "Compare 2 runs", "the way to compare")
     assert "/compare?runs=" in browser.ask("document.querySelector('#runs-compare a').href")

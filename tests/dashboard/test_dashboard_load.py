@@ -91,13 +91,13 @@ def test_ten_tabs_cost_the_store_what_one_costs(served, page, monkeypatch):
     counted = []
     for step, awake in ((1000, tabs[:1]), (1020, tabs), (1040, tabs)):
         snapshot(factory, app, step)
-        reads, before = app.source.reads, len(statements)
+        reads, drawn, before = app.source.reads, app.source.drawn.made, len(statements)
         for tab in awake:
             tab.look()
         assert app.source.reads == reads + 1, "a run is read once per snapshot"
-        counted.append(len(statements) - before)
-    assert counted[0] > 0
-    assert counted[1:] == [counted[0]] * 2, "ten tabs need not one statement more than one"
+        counted.append((len(statements) - before, app.source.drawn.made - drawn))
+    assert counted[0] > (0, 0)
+    assert counted[1:] == [counted[0]] * 2, "ten tabs need not one statement or drawing more than one"
 
 
 def test_nothing_new_costs_no_statement_and_sends_no_figure(served, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from dash import dcc
@@ -99,8 +100,8 @@ def test_two_or_more_selected_runs_lead_to_the_compare_page():
     assert text(many) == "Compare 8 runs (of 12)"
 
 
-def test_tags_of_a_store_that_knows_none_are_none():
-    assert grid.tags_of(run_info()) == ()
+def test_tags_are_a_column():
+    assert grid.grid_row(row_of(replace(run_info(), tags=("good", "<b>")), "l", [], 0))["tags"] == "good, <b>"
 
 
 def test_the_grid_keeps_rows_by_their_run_and_takes_no_string_that_would_be_evaluated():
