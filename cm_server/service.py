@@ -15,6 +15,7 @@ import zmq
 
 from cm_client.protocol import encode
 from cm_server.alert_desk import AlertDesk
+from cm_server.anchor_desk import AnchorDesk
 from cm_server.attempts import Attempts
 from cm_server.cache import ArrayCache
 from cm_server.core.retention import Retention
@@ -31,6 +32,7 @@ from cm_server.memory import MemoryCeiling
 from cm_server.metrics import AlertCount, Metrics
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
+from cm_server.questions import QuestionDesk
 from cm_server.report import Alert
 from cm_server.result_desk import ResultDesk
 from cm_server.rules import RuleBook
@@ -126,6 +128,8 @@ class Service:
             settings.retention,
             lambda run: self._publisher.publish("run", run),
         )
+        self._anchors = AnchorDesk(self._writer, self._reader, settings.worker.anchors, self._on_anchors)
+        self._questions = QuestionDesk(settings.store, settings.worker.encoder, lambda: self._worker.vocabulary, cache)
         self._delivery = DeliveryDesk(
             self._writer,
             self._reader,
@@ -133,6 +137,7 @@ class Service:
             self._wake,
             lambda run: self._publisher.publish("alert", run),
             self._keeping.carry_out,
+            self._anchors.carry_out,
             on_outcome=self._metrics.delivery,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
@@ -176,6 +181,7 @@ class Service:
         """
         self._guarded(self._mark_abandoned)
         self._worker.start()
+        self._questions.start()
         write_discovery(self._store, reachable(self.listen), reachable(self.events))
         if self._status is not None:
             self._status.start()
@@ -258,6 +264,7 @@ class Service:
     def _drain(self, poller: zmq.Poller) -> bool:
         """Commits and acknowledges what is with the analysis, in the time a stop may take; takes nothing new."""
         poller.unregister(self._socket)
+        self._questions.stop()
         most = min(self._stop_seconds, _IDLE_STOP_SECONDS) if self.outgrown else self._stop_seconds
         asked = time.monotonic()
         while (not (ended := self._worker.stop(timeout=0)) or self.left) and self._stops == 1:
@@ -299,6 +306,10 @@ class Service:
     def _on_alert(self, alert: Alert) -> None:
         self._publisher.publish("alert", alert.run, alert.step)
         self._ingest.reply(alert.run, notice_of(alert))
+
+    def _on_anchors(self, run: str) -> None:
+        self._desk.reconsider(run)
+        self._publisher.publish("run", run)
 
     def _send(self, identity: bytes, message: Any, run: str, epoch: str) -> None:
         self._sequence += 1

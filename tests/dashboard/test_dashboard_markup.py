@@ -6,12 +6,8 @@ import pytest
 from chromium import CHROMIUM, DRIVER, Browser, start_chromium
 from store_factory import Factory, LiveServer, fill
 
-from dashboard import view as where
-from dashboard.view import PAGES, View
+from dashboard.view import PAGES, PLACES, View
 from dashboard.view import url as url_of
-
-PLACES = getattr(where, "PLACES", ())
-"""Pages of no single run, where there are some."""
 
 EVIL = "<img src=x onerror=\"window.stolen='{0}'\"><script>window.stolen='{0}'</script><a href=\"javascript:0\">{0}</a>"
 STOLEN = "window.stolen || null"
