@@ -19,6 +19,7 @@ COMMANDS = {
     "dashboard": "start the dashboard on a store",
     "embed": "embed a data set's images once, for training towards diverse neurons",
     "runs": "list, show, export, rename, tag, delete, prune, compact, back up and restore runs",
+    "report": "write a run as one HTML file that opens without a server",
     "alerts": "replay, list, acknowledge, silence and try out alerts",
     "keygen": "make keys, for a server that listens beyond this machine",
     "sync": "send what training processes left in the disk spool",

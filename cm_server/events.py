@@ -20,6 +20,7 @@ import zmq
 
 from cm_client.handshake import Handshakes
 from cm_client.keys import Keys, protect
+from cm_server.version import VERSION
 
 HEARTBEAT_SECONDS = 1.0
 """The server publishes at least this often, so that silence means it is gone."""
@@ -156,7 +157,9 @@ def write_discovery(store: Path, ingest: str, events: str) -> None:
     """Leaves the server's addresses in the store's folder, where a dashboard finds them."""
     path = store / DISCOVERY_FILE
     part = path.with_suffix(".part")
-    part.write_text(json.dumps({"ingest": ingest, "events": events, "pid": os.getpid(), "started": time.time()}))
+    part.write_text(
+        json.dumps({"ingest": ingest, "events": events, "pid": os.getpid(), "started": time.time(), "version": VERSION})
+    )
     part.replace(path)
 
 

@@ -15,6 +15,7 @@ import zmq
 
 from cm_client.protocol import encode
 from cm_server.alert_desk import AlertDesk
+from cm_server.anchor_desk import AnchorDesk
 from cm_server.attempts import Attempts
 from cm_server.cache import ArrayCache
 from cm_server.core.retention import Retention
@@ -30,6 +31,7 @@ from cm_server.listening import ServiceError, bind, check, open_router, reachabl
 from cm_server.memory import MemoryCeiling
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
+from cm_server.questions import QuestionDesk
 from cm_server.report import Alert
 from cm_server.result_desk import ResultDesk
 from cm_server.rules import RuleBook
@@ -114,6 +116,8 @@ class Service:
             settings.retention,
             lambda run: self._publisher.publish("run", run),
         )
+        self._anchors = AnchorDesk(self._writer, self._reader, settings.worker.anchors, self._on_anchors)
+        self._questions = QuestionDesk(settings.store, settings.worker.encoder, lambda: self._worker.vocabulary, cache)
         self._delivery = DeliveryDesk(
             self._writer,
             self._reader,
@@ -121,6 +125,7 @@ class Service:
             self._wake,
             lambda run: self._publisher.publish("alert", run),
             self._keeping.carry_out,
+            self._anchors.carry_out,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
         notifiers = [LogNotifier(), *shown]
@@ -161,6 +166,7 @@ class Service:
         """
         self._guarded(self._mark_abandoned)
         self._worker.start()
+        self._questions.start()
         write_discovery(self._store, reachable(self.listen), reachable(self.events))
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
@@ -225,6 +231,7 @@ class Service:
         return True
 
     def _close(self) -> bool:
+        self._questions.stop()
         ended = self._worker.stop(timeout=5)
         self._guarded(self._results.take)  # what cannot be stored was not acknowledged: it comes again
         self._guarded(self._delivery.close)
@@ -249,6 +256,10 @@ class Service:
     def _on_alert(self, alert: Alert) -> None:
         self._publisher.publish("alert", alert.run, alert.step)
         self._ingest.reply(alert.run, notice_of(alert))
+
+    def _on_anchors(self, run: str) -> None:
+        self._desk.reconsider(run)
+        self._publisher.publish("run", run)
 
     def _send(self, identity: bytes, message: Any, run: str, epoch: str) -> None:
         self._sequence += 1

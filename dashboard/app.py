@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from dash import Dash, set_props
+from dash import Dash, ctx, set_props
 from fastapi import FastAPI, Request
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cm_client.keys import Keys
 from cm_server.events import read_discovery
-from dashboard import callbacks, feed, images
+from dashboard import callbacks, export, feed, finding, images, neuron_export
 from dashboard.components.shell import shell
 from dashboard.data import Source
 from dashboard.feed import Feed
@@ -54,9 +54,13 @@ def create_app(
     """
     live = Feed(_endpoint(Path(store), events), keys)
     source = Source(Path(store), live.version)
+    source.hears_server = live.hears_server
     server = FastAPI(title="Concept Monitor", docs_url=None, redoc_url=None, openapi_url=None)
     feed.serve(live, server)
     images.serve(source, server)
+    neuron_export.serve(source, server)
+    finding.serve(source, server)
+    export.serve(source, server)
     _protect(server, host)
     app = Dashboard(
         "dashboard",
@@ -68,6 +72,7 @@ def create_app(
         serve_locally=True,
         on_error=_problem,
     )
+    app.index_string = app.index_string.replace("<html>", '<html lang="en">')  # for screen readers
     app.backend.websocket_capability = False  # else every tab opens a second socket that nothing uses
     app.layout = shell
     callbacks.register(app, source)
@@ -103,6 +108,7 @@ def _protect(server: FastAPI, host: str) -> None:
 
 
 def _problem(error: Exception) -> None:
-    """An error in a callback: said on the page and in the log, not swallowed."""
+    """An error in a callback: said on the page, until that part answers again, and in the log; not swallowed."""
     LOG.error("the page could not be drawn: %s", error, exc_info=error)
-    set_props("problem", {"children": f"This view could not be drawn: {error}"})
+    part = str(ctx.triggered_id or "").removesuffix("-now")
+    set_props("problem", {"children": f"This view could not be drawn: {error}", "data-part": part})

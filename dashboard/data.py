@@ -12,12 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from cm_server.anchors import UserAnchor
 from cm_server.notices import Acknowledgement, Silence
 from cm_server.report import Alert, ConceptMap, Gap, LayerReport, RunInfo, Scalars, SeriesPoint, SnapshotInfo, Trail
+from cm_server.stores.anchors import AnchorReader
 from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
+from dashboard.drawn import Drawn
 
+EVERYTHING = "*"
+"""As a run: anything may have changed."""
 MAX_AGE_SECONDS = 2.0
 """Read again after this long even if no event came: the server may be gone while the store still changes."""
 
@@ -34,6 +39,7 @@ class RunData:
     gaps: list[Gap]
     acknowledged: Mapping[int, Acknowledgement] = field(default_factory=dict)
     silences: Sequence[Silence] = ()
+    anchors: Sequence[UserAnchor] = ()
 
     def layer(self, wanted: str | None) -> str | None:
         """The layer to show: the wanted one if it was captured, else the last."""
@@ -73,17 +79,23 @@ class Source:
 
     Args:
         directory: the store's folder; it may not exist yet.
-        version: grows when something of a run changed (the feed's); answers are kept while it stays.
+        version: grows when something of a run changed, or of any run if asked for ``*`` (the feed's); answers are
+            kept while it stays.
     """
 
     def __init__(self, directory: Path, version: Callable[[str], int]) -> None:
         self.directory = Path(directory)
         self._version = version
+        self.hears_server: Callable[[], bool] = lambda: False
+        """Whether the server was heard lately; the app sets it."""
         self._reader: StoreReader | None = None
         self._runs: dict[str, _Entry] = {}
+        self._listed: tuple[int, float, list[RunInfo]] = (-1, 0.0, [])
         self._reports: _Cache = _Cache(64)
         self._trails: _Cache = _Cache(64)
         self._lock = threading.RLock()
+        self.drawn = Drawn()
+        """Drawings that tabs share."""
         self.reads = 0
         """How often a run was read from the store."""
 
@@ -103,7 +115,14 @@ class Source:
     def runs(self) -> list[RunInfo]:
         """All runs, newest first; none while there is no store."""
         reader = self.reader()
-        return reader.runs() if reader else []
+        if reader is None:
+            return []
+        with self._lock:
+            version, (known, read_at, found) = self._version(EVERYTHING), self._listed
+            if known != version or time.monotonic() - read_at >= MAX_AGE_SECONDS:
+                found = reader.runs()
+                self._listed = version, time.monotonic(), found
+            return found
 
     def run(self, run: str | None) -> RunData | None:
         """One run; None if the store does not have it."""
@@ -121,6 +140,13 @@ class Source:
                 return None
             self._runs[run] = entry
             return entry.data
+
+    def forget(self, run: str | None) -> None:
+        """Something was ordered for a run: it is read anew when it is next asked for."""
+        with self._lock:
+            entry = self._runs.get(run or "")
+            if entry is not None:
+                entry.version = -1
 
     def report(self, run: RunData, layer: str, step: int | None) -> tuple[SnapshotInfo, LayerReport] | None:
         """One layer's units at the last snapshot not after ``step`` (None: the newest)."""
@@ -155,8 +181,11 @@ class Source:
 
     def concept_map(self, run: RunData) -> ConceptMap | None:
         """The run's frozen map of the words; None while it is not fitted."""
-        reader = self.reader()
-        return reader.concept_map(run.info.run) if reader and run.info.map_fingerprint else None
+        reader, info = self.reader(), run.info
+        if reader is None or not info.map_fingerprint:
+            return None
+        key = ("map", info.map_fingerprint, info.concept_fingerprint)
+        return self._trails.get(key, lambda: reader.concept_map(info.run))
 
     def words(self, run: RunData) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Words and categories of the run's concept set; empty while there is none."""
@@ -191,6 +220,7 @@ class Source:
             reader.gaps(run),
             delivery.acknowledgements(),
             delivery.silences(time.time()),
+            AnchorReader(reader.connection).of(run),
         )
         sequence = max((p[-1].sequence for p in series.values() if p), default=0)
         return _Entry(data, version, time.monotonic(), sequence, row, series, scalars)

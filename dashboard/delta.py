@@ -31,33 +31,41 @@ def signature(figure: Figure) -> Signature:
     return {"shape": _digest([list(path) for path in named]), "parts": [_digest(value) for value in named.values()]}
 
 
-def changed(old: Signature | None, figure: Figure) -> list[Path] | None:
+def changed(old: Signature | None, figure: Figure, new: Signature | None = None) -> list[Path] | None:
     """Which parts differ from what is on screen; None if the figure must be sent whole."""
-    new = signature(figure)
+    new = new or signature(figure)
     if not old or old.get("shape") != new["shape"] or len(old.get("parts", ())) != len(new["parts"]):
         return None
     pairs = zip(parts(figure), old["parts"], new["parts"], strict=True)
     return [path for path, before, after in pairs if before != after]
 
 
-def update(old: Signature | None, figure: Figure) -> tuple[Figure | Patch | None, Signature]:
+def update(
+    old: Signature | None, figure: Figure, new: Signature | None = None
+) -> tuple[Figure | Patch | None, Signature]:
     """What to send, and the signature to keep.
+
+    Args:
+        old: the signature of what is on screen; None if nothing is.
+        figure: what shall be on screen.
+        new: its signature, if it is known already.
 
     Returns:
         The figure, a patch, or None where nothing changed; and the new signature.
     """
-    paths = changed(old, figure)
+    new = new or signature(figure)
+    paths = changed(old, figure, new)
     if paths is None:
-        return figure, signature(figure)
+        return figure, new
     if not paths:
-        return None, signature(figure)
+        return None, new
     patch, named = Patch(), parts(figure)
     for path in paths:
         target = patch
         for key in path[:-1]:
             target = target[key]
         target[path[-1]] = named[path]
-    return patch, signature(figure)
+    return patch, new
 
 
 def _digest(value: Any) -> str:

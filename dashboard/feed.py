@@ -28,16 +28,17 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cm_client.keys import Keys
 from cm_server.events import Event, EventSubscriber
+from dashboard.data import EVERYTHING
 
 LOG = logging.getLogger(__name__)
 BEAT_SECONDS = 1.0
 """A tab hears from its dashboard at least this often."""
 PAUSE_SECONDS = 0.05
 """A tab hears from its dashboard at most this often."""
+LIVES_SECONDS = 5.0
+"""A server that was heard within this time is there."""
 REDISCOVER_SECONDS = 2.0
 """After this long without an event the server's address is looked up again: it may have moved."""
-EVERYTHING = "*"
-"""As a run: anything may have changed, read the store again."""
 
 
 class Feed:
@@ -71,9 +72,22 @@ class Feed:
         self._thread.join(timeout=5)
 
     def version(self, run: str) -> int:
-        """A number that grows whenever something of the run may have changed."""
+        """A number that grows whenever something of the run may have changed; of any run, if ``run`` is ``*``."""
         with self._lock:
+            if run == EVERYTHING:
+                return self._cursor
             return max((at for (name, _), at in self._table.items() if name in (run, EVERYTHING)), default=0)
+
+    @property
+    def listeners(self) -> int:
+        """How many tabs wait for news at this moment; a closed tab is none of them."""
+        with self._lock:
+            return len(self._waiters)
+
+    def hears_server(self) -> bool:
+        """Whether the server said anything in the last seconds."""
+        with self._lock:
+            return self._heard is not None and time.monotonic() - self._heard < LIVES_SECONDS
 
     def pulse(self, feed: str = "", cursor: int = 0) -> dict[str, Any]:
         """What changed after ``cursor``; everything, if the cursor is of another dashboard process.
@@ -97,10 +111,12 @@ class Feed:
             if self._cursor > cursor:
                 return
             self._waiters.add(waiter)
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(waiter[1].wait(), seconds)
-        with self._lock:
-            self._waiters.discard(waiter)
+        try:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(waiter[1].wait(), seconds)
+        finally:  # also when the tab is closed and its task cancelled
+            with self._lock:
+                self._waiters.discard(waiter)
 
     def _listen(self) -> None:
         context = zmq.Context()

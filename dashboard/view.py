@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-PAGES = ("overview", "map")
+PAGES = ("overview", "map", "neuron", "concepts", "evolution")
 """Pages of one run, in the order of the tabs."""
+PLACES = ("compare", "alerts", "system")
+"""Pages of no single run, in the order of the tabs."""
 _LARGEST = 2**53
 """Largest whole number that a browser keeps exact."""
+_LONGEST = 16
+"""Most numbers of a list in the address."""
 
 
 @dataclass(frozen=True)
@@ -17,10 +21,12 @@ class View:
 
     Attributes:
         run: run id; None on the list of runs.
-        page: one of ``PAGES``, ``runs`` or ``unknown`` (no such page).
+        page: one of ``PAGES`` or ``PLACES``, ``runs`` or ``unknown`` (no such page).
         layer: module path; None for the run's last layer.
         step: a past step; None follows live.
         unit: the selected unit of the layer; None if none is.
+        track: units that stay marked on the map.
+        marks: steps at which the map shows where they stood.
     """
 
     run: str | None = None
@@ -28,6 +34,8 @@ class View:
     layer: str | None = None
     step: int | None = None
     unit: int | None = None
+    track: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()
 
     @property
     def live(self) -> bool:
@@ -45,11 +53,14 @@ def parse(pathname: str | None, search: str | None = None) -> View:
     run, page = _path(pathname or "/")
     query = parse_qs((search or "").lstrip("?"))
     layer = query.get("layer", [""])[0] or None
-    return View(run, page, layer, _whole(query, "step"), _whole(query, "unit"))
+    step, unit = whole(query.get("step", [""])[0]), whole(query.get("unit", [""])[0])
+    return View(run, page, layer, step, unit, _numbers(query, "track"), _numbers(query, "marks"))
 
 
 def path(view: View) -> str:
     """The path of a view."""
+    if view.run is None and view.page in PLACES:
+        return f"/{view.page}"
     if view.run is None or view.page not in PAGES:
         return "/"
     return f"/run/{quote(view.run, safe='')}/{view.page}"
@@ -57,7 +68,8 @@ def path(view: View) -> str:
 
 def query(view: View) -> str:
     """The query of a view, with its question mark; empty if there is nothing to say."""
-    values = {"layer": view.layer, "step": view.step, "unit": view.unit}
+    values: dict[str, object] = {"layer": view.layer, "step": view.step, "unit": view.unit}
+    values |= {name: ".".join(map(str, numbers)) or None for name, numbers in _lists(view).items()}
     said = {name: value for name, value in values.items() if value is not None}
     return "?" + urlencode(said) if said else ""
 
@@ -74,11 +86,26 @@ def _path(pathname: str) -> tuple[str | None, str]:
     if parts[0] == "run" and len(parts) in (2, 3):
         page = parts[2] if len(parts) == 3 else PAGES[0]
         return (parts[1], page) if page in PAGES else (parts[1], "unknown")
-    return None, "unknown"
+    return None, parts[0] if parts[0] in PLACES and len(parts) == 1 else "unknown"
 
 
-def _whole(query: dict[str, list[str]], name: str) -> int | None:
-    text = query.get(name, [""])[0]
+def _lists(view: View) -> dict[str, tuple[int, ...]]:
+    return {"track": view.track, "marks": view.marks}
+
+
+def _numbers(query: dict[str, list[str]], name: str) -> tuple[int, ...]:
+    """Different whole numbers joined by dots, in their order; what is none is left out."""
+    texts = query.get(name, [""])[0].split(".")[:_LONGEST]
+    numbers = (whole(text) for text in texts)
+    return tuple(dict.fromkeys(number for number in numbers if number is not None))
+
+
+def whole(text: str) -> int | None:
+    """A whole number of a query; None for anything else.
+
+    >>> whole("12"), whole("-1"), whole("")
+    (12, None, None)
+    """
     if not (text.isascii() and text.isdigit()) or len(text) > 16:
         return None
     value = int(text)

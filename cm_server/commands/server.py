@@ -62,6 +62,14 @@ ANALYSIS = (
     Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
     Option("bootstrap", int, 0, "resampled probe sets per capture that say how stable labels are; 0: none", minimum=0),
     Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
+    Option(
+        "keep_similarities",
+        int,
+        10,
+        "keep all similarities of every n-th capture (2 bytes a unit and word), to draw d_anchor at another T; 0: none",
+        minimum=0,
+        metavar="N",
+    ),
     Option("device", str, "", "cpu, cuda, …; default: a GPU where there is one"),
     Option("threads", int, 0, "CPU threads for the analysis; 0: half of the cores", minimum=0),
     Option("nice", int, 0, "added to the process's niceness, to stay out of a training run's way", minimum=0),
@@ -253,6 +261,7 @@ def _worker_settings(values: Mapping[str, Any], watched: tuple[str, ...]):
         device=values["device"] or None,
         watched=watched,
         bootstrap=values["bootstrap"],
+        keep_every=values["keep_similarities"],
     )
 
 

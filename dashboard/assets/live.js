@@ -14,13 +14,18 @@
         busy: new Map(),
         number: 0,
         latencies: [],
+        pages: ['overview', 'map'], // further ones: places.js
+        cares: () => false, // whether a page of no single run wants to hear of a change
+        opened: [], // how long past steps took from the key to the screen, in milliseconds
+        rest: null, // what frame and router are asked when the page has its answer
     });
     const PATIENCE = 4000; // a page that has not answered after this long is asked again
+    const LEAD = 400; // the frame waits this long for the page at most
 
     cm.set = (id, props) => window.dash_clientside && window.dash_clientside.set_props(id, props);
     cm.place = () => {
         const parts = location.pathname.split('/').filter(Boolean).map(decodeURIComponent);
-        return parts[0] === 'run' ? {run: parts[1] || null, page: parts[2] || 'overview'} : {run: null, page: 'runs'};
+        return parts[0] === 'run' ? {run: parts[1] || null, page: parts[2] || 'overview'} : {run: null, page: parts[0] || 'runs'};
     };
 
     cm.pulse = (news) => {
@@ -30,22 +35,40 @@
         cm.silence = news.silence;
         cm.heard = now;
         const run = cm.place().run;
-        if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run')) cm.kick();
+        if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run' || cm.cares(name, kind))) cm.kick();
     };
 
-    /* Asks frame, route and page for what is new; never twice at once. */
+    /* Asks the page, then frame and router, for what is new; none of them twice at once. The page first: it is what one
+       looks at, and the three would only share one processor. */
     cm.kick = () => {
         cm.wanted = true;
         cm.flush();
     };
+    cm.present = () => cm.pages.filter((name) => document.getElementById(name + '-page') && cm.place().page === name);
     cm.flush = () => {
         const now = performance.now();
         for (const [name, since] of cm.busy) if (now - since > PATIENCE) cm.busy.delete(name);
-        if (!cm.wanted || cm.busy.size || document.hidden || !document.getElementById('app')) return;
-        cm.wanted = false;
-        const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null};
-        for (const name of ['overview', 'map'])
-            if (document.getElementById(name + '-page') && cm.place().page === name) cm.ask(name, data);
+        if (document.hidden || !document.getElementById('app')) return;
+        const pages = cm.present();
+        if (cm.wanted && !pages.some((name) => cm.busy.has(name))) {
+            cm.wanted = false;
+            const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null, camera: cm.camera || null, silence: cm.silence};
+            for (const name of pages) cm.ask(name, data);
+            cm.rest = {data, ready: !pages.length};
+            if (pages.length) setTimeout(cm.ready, LEAD, data);
+        }
+        cm.askRest();
+    };
+    /* The page has its answer, or has waited long enough: now the frame's turn. */
+    cm.ready = (data) => {
+        if (!cm.rest || (data && cm.rest.data !== data)) return;
+        cm.rest.ready = true;
+        cm.askRest();
+    };
+    cm.askRest = () => {
+        if (!cm.rest || !cm.rest.ready || cm.busy.has('frame') || cm.busy.has('route')) return;
+        const {data} = cm.rest;
+        cm.rest = null;
         cm.ask('frame', data);
         cm.ask('route', data);
     };
@@ -55,6 +78,8 @@
     };
     cm.done = (name) => {
         cm.busy.delete(name);
+        if (name !== 'frame' && name !== 'route') cm.ready();
+        cm.settled(name);
         cm.hook();
         cm.flush();
     };
@@ -120,12 +145,16 @@
         const strip = document.getElementById('strip-graph');
         if (strip && !strip.cmHooked) {
             strip.cmHooked = true;
-            strip.addEventListener('click', cm.stripClicked);
+            cm.listenStrip(strip);
         }
     };
-    cm.onScreen = (plot) => {
+    /* Drawn is not yet seen: the time counts from the frame after the drawing. */
+    cm.onScreen = (plot) => requestAnimationFrame(() => setTimeout(() => cm.seen(plot)));
+    cm.seen = (plot) => {
         const meta = plot.layout && plot.layout.meta;
         if (!meta || !meta.sequence) return;
+        cm.redrawn();
+        cm.opening(meta);
         const last = cm.latencies[cm.latencies.length - 1];
         if (last && last.sequence >= meta.sequence) return;
         const ms = Date.now() - 1000 * meta.captured_at;
@@ -135,6 +164,18 @@
         if (!place || cm.latencies.length < 2 || ms > 60000) return; // the first is an old snapshot, not a delay
         place.textContent = `hook to page ${ms < 10000 ? Math.round(ms).toLocaleString('en') + ' ms' : (ms / 1000).toFixed(1) + ' s'}`;
         place.dataset.ms = Math.round(ms);
+    };
+    /* A past step stands on the screen: how long it took since it was asked for. */
+    cm.opening = (meta) => {
+        if (!cm.asked || cm.asked.step === null || Number(cm.asked.step) !== meta.step) return;
+        cm.opened.push(performance.now() - cm.asked.at);
+        if (cm.opened.length > 500) cm.opened.shift();
+        cm.asked = null;
+    };
+    /* An error is shown until the same part answers again. */
+    cm.settled = (name) => {
+        const place = document.getElementById('problem');
+        if (place && place.textContent && (place.dataset.part === name || !place.dataset.part)) cm.set('problem', {children: ''});
     };
     /* The neuron nearest to a click. Plotly's own click needs a hover before it, which a live redraw may just have ended,
        and stars would be in the way. */

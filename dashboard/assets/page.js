@@ -12,7 +12,12 @@
             if (value === null || value === '') query.delete(name);
             else query.set(name, value);
         const search = query.toString() ? '?' + query.toString() : '';
-        if (search !== location.search) cm.set('url', {search});
+        if (search === location.search) return;
+        // One entry of the history per journey through time, not one per step: Back leads out of it.
+        const journey = Object.keys(changes).join() === 'step' && changes.step !== null && cm.query('step') !== null;
+        history[journey ? 'replaceState' : 'pushState'](null, '', location.pathname + search);
+        cm.asked = {step: query.get('step'), at: performance.now()};
+        window.dispatchEvent(new CustomEvent('_dashprivate_pushstate')); // what a dcc.Link does
     };
     const CATCHING_UP = 10; // seconds since the last commit: the server is at work, the captures are merely old
     const seconds = (value) => {
@@ -46,16 +51,12 @@
         return [`live${step(status)} · ${seconds(age)} ago`, 'live', 'Captures arrive as usual.'];
     };
 
-    document.addEventListener('keydown', (event) => {
-        const field = event.target.closest && event.target.closest('input, textarea, select, [role=slider], [role=listbox]');
-        if (field || event.ctrlKey || event.metaKey || event.altKey) return;
-        if (event.key === 'Escape') cm.go({unit: null});
-        else if (event.key === 'l' || event.key === 'L') cm.go({step: null});
-        else if (event.key === 'ArrowLeft' || event.key === 'ArrowRight') {
-            const slider = cm.slider();
-            if (slider) slider.focus();
-        }
-    });
+    /* Whether somebody is at a field: it has the focus, or the pointer is on it or its buttons. */
+    cm.chosenIn = (id) => {
+        const field = document.getElementById(id);
+        const whole = field && (field.closest('.mantine-InputWrapper-root') || field);
+        return !!whole && (whole.contains(document.activeElement) || whole.matches(':hover'));
+    };
 
     window.dash_clientside = Object.assign({}, window.dash_clientside, {
         cm: {
@@ -67,13 +68,11 @@
             },
             toggle: (clicks, theme) => (theme === 'dark' ? 'light' : 'dark'),
             moved: (pathname, search, theme) => {
-                if (pathname !== cm.path) cm.zoom = null;
+                if (pathname !== cm.path) {
+                    cm.zoom = null;
+                    cm.pause();
+                }
                 cm.path = pathname;
-                const query = new URLSearchParams(search || '');
-                const past = query.get('step');
-                const button = document.getElementById('live-button');
-                if (button) button.className = past === null ? 'follow on' : 'follow';
-                document.body.classList.toggle('past', past !== null);
                 cm.showClock();
                 if (theme) cm.kick();
             },
@@ -92,17 +91,21 @@
                 cm.stops = data || cm.stops;
                 cm.showClock();
             },
-            live: () => cm.go({step: null}),
+            live: () => cm.follow(),
             run: (run) => {
                 if (run && run !== cm.place().run) cm.set('url', {pathname: `/run/${encodeURIComponent(run)}/overview`, search: ''});
             },
+            layers: (names) => {
+                cm.layers = names || [];
+            },
+            // A choice counts only if it is the reader's: an answer to an older address may still set the old value.
             layer: (layer) => {
-                if (layer && cm.layer && layer !== cm.layer && layer !== cm.query('layer')) cm.go({layer, unit: null});
+                if (layer && cm.layer && layer !== cm.layer && layer !== cm.query('layer') && cm.chosenIn('layer-select')) cm.go({layer, unit: null, track: null});
                 cm.layer = layer;
             },
             unit: (unit) => {
                 const wanted = unit === '' || unit === null || unit === undefined ? null : String(unit);
-                if (wanted !== cm.query('unit')) cm.go({unit: wanted});
+                if (wanted !== cm.query('unit') && cm.chosenIn('unit-input')) cm.go({unit: wanted});
             },
             drawn_shown: () => cm.done('route'),
             drawn_frame: () => cm.done('frame'),

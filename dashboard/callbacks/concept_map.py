@@ -15,10 +15,12 @@ from dashboard.callbacks.overview import legend
 from dashboard.callbacks.reply import Reply
 from dashboard.components.aria import aria
 from dashboard.components.neuron import neuron_card
+from dashboard.components.panel import EMPTY
 from dashboard.components.summary import map_sentence, shown_instead
+from dashboard.components.tracked import tracked_bar
 from dashboard.data import RunData, Source
-from dashboard.figures import concept_map
-from dashboard.pages.overview import EMPTY
+from dashboard.figures import anchor_stars, concept_map
+from dashboard.figures.tracked import MOST_UNITS
 from dashboard.theme import Theme
 from dashboard.view import View
 
@@ -27,6 +29,7 @@ OUTPUTS = (
     Output("map-summary", "children"),
     Output("map-legend", "children"),
     Output("neuron-card", "children"),
+    Output("map-tracked", "children"),
     Output("unit-input", "value"),
     Output("unit-input", "max"),
     Output("map-sent", "data"),
@@ -58,7 +61,7 @@ def register(app: Dash, source: Source) -> None:
 
 def _empty(reply: Reply, sentence: str) -> tuple:
     card = html.P(sentence, className="quiet")
-    return (reply.figure("map", dict(EMPTY)), sentence, no_update, card, no_update, no_update)
+    return (reply.figure("map", dict(EMPTY)), sentence, no_update, card, [], no_update, no_update)
 
 
 def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply, webgl: bool) -> tuple:
@@ -72,10 +75,29 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         return _empty(reply, NOT_FITTED if layout is None else NOT_CAPTURED)
     snapshot, report = found
     trail = source.trail(data, layer or "", here.unit, here.step) if here.unit is not None else None
-    meta = {"sequence": snapshot.sequence, "captured_at": snapshot.captured_at}
-    figure = concept_map.draw(
-        layout, report, theme, selected=here.unit, trail=trail, revision=f"{here.run}/{layer}", webgl=webgl, meta=meta
+    meta = {"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step}
+    tracked = {
+        unit: way
+        for unit in here.track[:MOST_UNITS]
+        if (way := source.trail(data, layer or "", unit, here.step)) is not None
+    }
+    figure = source.drawn.get(
+        report,
+        ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl),
+        lambda: concept_map.draw(
+            layout,
+            report,
+            theme,
+            selected=here.unit,
+            trail=trail,
+            revision=f"{here.run}/{layer}",
+            webgl=webgl,
+            meta=meta,
+            tracked=tracked,
+            marks=here.marks,
+        ),
     )
+    figure["data"].append(anchor_stars.stars(data.anchors, theme))
     units = len(report.arrays.live)
     # The images its units answered to: a process that resumed the run may have had others than the one before.
     info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
@@ -87,6 +109,11 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         reply.part("summary", [layer, snapshot.sequence, earlier], lambda: earlier + map_sentence(layout, report)),
         reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
         reply.part("card", card, lambda: neuron_card(here, info, layout, report, trail, snapshot.step)),
+        reply.part(
+            "tracked",
+            [here.unit, here.track, here.marks, snapshot.step],
+            lambda: tracked_bar(here, snapshot.step),
+        ),
         reply.part("unit", [here.unit], lambda: "" if here.unit is None else here.unit),
         reply.part("units", units, lambda: units - 1),
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
-from dash import Dash, Input, Output, State
+from dash import Dash, Input, Output, State, html
 
 from dashboard import status
 from dashboard import theme as look
 from dashboard import view as where
 from dashboard.callbacks.reply import Reply
+from dashboard.components.clock import strip_sentence
+from dashboard.components.notices import notices
 from dashboard.components.shell import facts_line, tabs
 from dashboard.data import RunData, Source
 from dashboard.figures.curves import Curve, curve
@@ -33,7 +36,8 @@ OUTPUTS = (
     Output("clock-steps", "data"),
     Output("clock-label", "children"),
     Output("app", "className"),
-    Output("problem", "children"),
+    Output("strip-summary", "children"),
+    Output("notice", "children"),
     Output("frame-sent", "data"),
 )
 
@@ -59,9 +63,11 @@ def register(app: Dash, source: Source) -> None:
             *_facts(here, data, layer, reply),
             *_clock(here, data, layer, theme, reply),
             reply.part(
-                "app", [bool(data and data.longest())], lambda: "app" if data and data.longest() else "app bare"
+                "app",
+                [here.run is None, bool(data and data.longest())],
+                lambda: "app no-run bare" if here.run is None else "app" if data and data.longest() else "app bare",
             ),
-            "",
+            *_words(here, data, layer, reply),
             reply.sent(),
         )
 
@@ -70,7 +76,7 @@ def _choices(here: View, data: RunData | None, layer: str | None, source: Source
     runs = [{"value": r.run, "label": r.name} for r in source.runs()]
     layers = [name for name, _ in data.layers] if data else []
     return [
-        reply.part("tabs", [here.run, here.page, here.layer, here.step, here.unit], lambda: tabs(here)),
+        reply.part("tabs", list(astuple(here)), lambda: tabs(here)),
         reply.part("runs", [[r["value"], r["label"]] for r in runs], lambda: runs),
         reply.part("run", here.run, lambda: here.run),
         reply.part("layers", layers, lambda: layers),
@@ -118,14 +124,35 @@ def _clock(here: View, data: RunData | None, layer: str | None, theme: str, repl
     ]
 
 
+def _words(here: View, data: RunData | None, layer: str | None, reply: Reply) -> list:
+    """The strip in words, and what must be said about the view."""
+    said = notices(here, data)
+    points = data.series.get(layer or "", []) if data else []
+    key = [here.run, layer, len(points), len(data.alerts) if data else 0, len(data.gaps) if data else 0]
+    return [
+        reply.part(
+            "strip text",
+            key,
+            lambda: strip_sentence(layer or "", curve(points), data.alerts if data else [], data.gaps if data else []),
+        ),
+        reply.part("notice", said, lambda: [html.P(sentence) for sentence in said]),
+    ]
+
+
 def stops(one: Curve) -> list[int]:
     """The slider's stops: the snapshots' steps, thinned if there are very many."""
     steps = np.unique(one.steps)
     return [int(step) for step in steps[thin(steps.astype(float), STOPS)]]
 
 
-def label(step: int | None, last: int, here: View) -> str:
+def label(step: int | None, last: int, here: View) -> list:
     """What the clock says beside the slider."""
     if step is None:
-        return "no snapshot yet"
-    return f"step {step:,}" if here.live else f"step {step:,} of {last:,} · past"
+        return ["no snapshot yet"]
+    if here.live:
+        return [html.Span(f"step {step:,}")]
+    return [
+        html.Span("past", className="badge"),
+        " ",
+        html.Span([f"step {step:,} ", html.Span(f"of {last:,}", className="of")]),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 from dash import Dash, Input, Output, State, html
@@ -49,22 +50,28 @@ def register(app: Dash, source: Source) -> None:
         data = source.run(here.run)
         if data is None or here.page != "overview":
             raise PreventUpdate
-        return _draw(here, data, look.theme(theme), Reply(sent, now), zoom_of(now))
+        return _draw(here, data, look.theme(theme), source, Reply(sent, now), zoom_of(now))
 
 
-def _draw(here: View, data: RunData, theme: Theme, reply: Reply, zoom: tuple[float, float] | None) -> tuple:
+def _draw(
+    here: View, data: RunData, theme: Theme, source: Source, reply: Reply, zoom: tuple[float, float] | None
+) -> tuple:
     layer = data.layer(here.layer)
     points = {name: point for name in data.series if (point := data.at(name, here.step)) is not None}
     sequence = max((point.sequence for point in points.values()), default=0)
     summaries = {name: point.summary for name, point in points.items()}
-    drawn = figures(here, data, theme, layer, zoom)
+    key = (layer, here.step, theme.name, zoom)
+    both = cache(lambda: figures(here, data, theme, layer, zoom))
     table = [sequence, layer]
     marks = marks_of(data.alerts, data.acknowledged, data.silences, time.time())
     fixed = len(data.scalars), sum(len(s.steps) for s in data.scalars.values()), here.step
     return (
-        reply.figure("d_anchor", drawn[0]),
-        reply.figure("scalars", drawn[1]),
-        reply.figure("categories", categories.bars(summaries, theme, here.run or "")),
+        reply.figure("d_anchor", source.drawn.get(data, ("d_anchor", *key), lambda: both()[0])),
+        reply.figure("scalars", source.drawn.get(data, ("scalars", *key), lambda: both()[1])),
+        reply.figure(
+            "categories",
+            source.drawn.get(data, ("categories", *key), lambda: categories.bars(summaries, theme, here.run or "")),
+        ),
         reply.part("table", table, lambda: d_anchor_table(data.series, points, layer)),
         reply.part("overhead", overhead_sentence(data.info.stats), lambda: overhead_sentence(data.info.stats)),
         reply.part("scalars text", fixed, lambda: scalars_sentence(data.scalars, here.step, curves.PANELS)),
@@ -93,11 +100,10 @@ def figures(
     """The two figures on the shared step axis; ``meta`` holds the whole run's span for the way back from a zoom."""
     lines = {name: curves.curve(points) for name, points in data.series.items()}
     span = curves.span_of(lines, data.scalars, data.info.planned_steps)
-    point = data.at(layer, None)
-    meta = (
-        {"span": list(span), "sequence": point.sequence, "captured_at": point.time} if point else {"span": list(span)}
-    )
-    shown = data.at(layer, here.step)
+    point, shown = data.at(layer, None), data.at(layer, here.step)
+    meta: dict[str, Any] = {"span": list(span)}
+    if point and shown:
+        meta |= {"sequence": point.sequence, "captured_at": point.time, "step": shown.step}
     step = None if here.live or shown is None else shown.step
     main = curves.d_anchor(
         lines, data.alerts, theme, focus=layer, step=step, span=zoom or span, revision=here.run or "", meta=meta

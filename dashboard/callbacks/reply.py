@@ -8,6 +8,7 @@ from typing import Any
 from dash import no_update
 
 from dashboard import delta
+from dashboard.drawn import Drawing, drawing
 
 
 class Reply:
@@ -23,9 +24,10 @@ class Reply:
         self._new: dict[str, Any] = dict(self._old)
         self._number = (now or {}).get("n", 0)
 
-    def figure(self, name: str, figure: delta.Figure) -> Any:
+    def figure(self, name: str, figure: delta.Figure | Drawing) -> Any:
         """The figure, a patch to it, or nothing."""
-        update, self._new[name] = delta.update(self._old.get(name), figure)
+        new = figure if isinstance(figure, Drawing) else drawing(figure)
+        update, self._new[name] = delta.update(self._old.get(name), new.figure, new.signature)
         return no_update if update is None else update
 
     def part(self, name: str, key: Any, make: Callable[[], Any]) -> Any:

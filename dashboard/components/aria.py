@@ -1,4 +1,4 @@
-"""Names for screen readers."""
+"""Names for screen readers, and facts for the page's scripts."""
 
 from __future__ import annotations
 
@@ -12,3 +12,8 @@ def aria(**values: str) -> dict[str, Any]:
     {'aria-valuenow': '31'}
     """
     return {f"aria-{name}": value for name, value in values.items()}
+
+
+def data(**values: str) -> dict[str, Any]:
+    """Facts for the scripts of the page: ``data(tool="csv")`` is ``{"data-tool": "csv"}``."""
+    return {f"data-{name}": value for name, value in values.items()}

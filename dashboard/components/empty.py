@@ -6,7 +6,7 @@ from dash import html
 
 from cm_server.report import RunInfo
 from dashboard import status
-from dashboard.components.aria import aria
+from dashboard.components.aria import aria, data
 
 TWO_LINES = "import cm_client\nmonitor = cm_client.watch(model)"
 
@@ -18,7 +18,7 @@ def no_runs(server_known: bool):
         if server_known
         else [
             html.P("No server has written to this store yet. Start one:"),
-            html.Pre("concept-monitor up"),
+            _to_copy("concept-monitor up"),
         ]
     )
     return _page(
@@ -26,7 +26,7 @@ def no_runs(server_known: bool):
         [
             *start,
             html.P("Add two lines to a training script; its run appears here by itself:"),
-            html.Pre(TWO_LINES),
+            _to_copy(TWO_LINES),
             html.P(
                 "monitor.log(loss=…, accuracy=…) adds curves. Without a server the script trains on untouched.",
                 className="quiet",
@@ -72,6 +72,13 @@ def waiting(info: RunInfo):
         ]
     )
     return _page("Waiting for the first snapshot", [html.P(status.waiting_sentence(info)), *bar])
+
+
+def _to_copy(text: str):
+    """Lines to copy, with a button that does it (``assets/panel.js``)."""
+    return html.Div(
+        [html.Pre(text, tabIndex=0), html.Button("Copy", className="tool", **data(copy=text))], className="to-copy"
+    )
 
 
 def _page(title: str, children: list):

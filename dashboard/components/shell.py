@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import dash_mantine_components as dmc
 from dash import dcc, html
 
 from cm_server.report import LayerSummary, RunInfo
+from dashboard import comparison
 from dashboard import view as where
-from dashboard.components.aria import aria
-from dashboard.view import PAGES, View
+from dashboard.components.aria import aria, data
+from dashboard.components.clock import clock
+from dashboard.components.keys import dialog, overlay
+from dashboard.components.palette import button, palette
+from dashboard.view import PAGES, PLACES, View
 
-TAB_NAMES = {"overview": "Overview", "map": "Concept map"}
-GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": "reset", "showTips": False}
-"""Settings of every plot: no toolbar, so no button that would send a chart to a web service."""
+TAB_NAMES = {
+    "overview": "Overview",
+    "map": "Concept map",
+    "neuron": "Neuron",
+    "concepts": "Concepts",
+    "evolution": "Evolution",
+    "compare": "Compare",
+    "alerts": "Alerts",
+    "system": "System",
+}
 MEANING = (
     (
         "d_anchor",
@@ -78,8 +91,12 @@ def shell() -> dmc.MantineProvider:
                     _header(),
                     _facts(),
                     html.Div(id="problem", className="problem", role="alert"),
+                    html.Div(id="notice", className="notice", role="status"),
                     html.Main(id="page"),
-                    _clock(),
+                    clock(),
+                    overlay(),
+                    palette(),
+                    _meaning(),
                 ],
                 id="app",
                 className="app",
@@ -114,16 +131,26 @@ def facts_line(info: RunInfo, summary: LayerSummary | None) -> list:
 
 
 def tabs(here: View) -> list:
-    """The run's pages as links that keep layer, step and unit."""
-    if here.run is None:
-        return []
-    return [_tab(here, page) for page in PAGES]
+    """The run's pages as links that keep layer, step and unit; then the pages of no single run."""
+    own = [_tab(TAB_NAMES[page], where.url(replace(here, page=page)), page == here.page) for page in PAGES]
+    return [
+        *(own if here.run is not None else []),
+        *[_tab(TAB_NAMES[page], _place(here, page), page == here.page, "place") for page in PLACES],
+    ]
 
 
-def _tab(here: View, page: str):
-    href = where.url(View(here.run, page, here.layer, here.step, here.unit))
-    now: dict[str, Any] = {"aria-current": "page"} if page == here.page else {}
-    return html.Span(dcc.Link(TAB_NAMES[page], href=href, className="tab"), className="now" if now else "", **now)
+def _place(here: View, page: str) -> str:
+    """Where a page of no single run begins when one comes from a run: with that run."""
+    if here.run is None or page == "system":
+        return f"/{page}"
+    if page == "compare":
+        return comparison.url(comparison.parse(urlencode({"runs": quote(here.run, safe="")})))
+    return f"/{page}?{urlencode({'run': here.run})}"
+
+
+def _tab(name: str, href: str, active: bool, kind: str = ""):
+    now: dict[str, Any] = {"aria-current": "page"} if active else {}
+    return html.Span(dcc.Link(name, href=href, className="tab"), className=f"{kind} now" if now else kind, **now)
 
 
 def _stores() -> list:
@@ -164,29 +191,24 @@ def _header():
             html.Nav(id="tabs", className="tabs", **aria(label="Pages")),
             html.Span(className="grow"),
             html.Span("…", id="state-chip", className="chip", role="status"),
-            _help(),
+            button(),
             html.Button(
-                "◐", id="scheme-button", className="icon", title="Dark or light", **aria(label="Dark or light")
+                "What the numbers mean", id="meaning-button", className="text-button", **data(dialog="meaning")
+            ),
+            html.Button(
+                "?", id="keys-button", className="icon", title="Keys (?)", **data(dialog="keys"), **aria(label="Keys")
+            ),
+            html.Button(
+                "◐", id="scheme-button", className="icon", title="Dark or light (D)", **aria(label="Dark or light")
             ),
         ],
         className="header",
     )
 
 
-def _help():
+def _meaning():
     text = [x for name, meaning in MEANING for x in (html.Dt(name), html.Dd(meaning))]
-    return dmc.Popover(
-        [
-            dmc.PopoverTarget(html.Button("What the numbers mean", id="meaning-button", className="text-button")),
-            dmc.PopoverDropdown(html.Dl(text, className="meaning")),
-        ],
-        width=440,
-        position="bottom-end",
-        shadow="md",
-        withArrow=True,
-        trapFocus=False,
-        zIndex=400,
-    )
+    return dialog("meaning", "What the numbers mean", [html.Dl(text, className="meaning")])
 
 
 def _facts():
@@ -214,23 +236,4 @@ def _facts():
         ],
         className="facts-bar",
         id="facts-bar",
-    )
-
-
-def _clock():
-    strip = dcc.Graph(
-        id="strip-graph",
-        figure={"data": [], "layout": {}},
-        config=cast(Any, GRAPH | {"doubleClick": False}),
-        className="strip",
-    )
-    slider = html.Div(id="clock-slider", className="slider")  # assets/clock.js puts a native slider into it
-    return html.Footer(
-        [
-            html.Button("● Live", id="live-button", className="follow on", title="Follow the newest snapshot (L)"),
-            html.Div([strip, slider], className="clock-middle"),
-            html.Div("", id="clock-label", className="clock-label"),
-        ],
-        className="clock",
-        id="clock",
     )

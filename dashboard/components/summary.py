@@ -11,6 +11,7 @@ from dash import html
 from cm_server.report import ConceptMap, LayerReport, LayerSummary, Scalars, SeriesPoint
 from dashboard.figures.categories import counts
 from dashboard.figures.concept_map import UNCLEAR, groups
+from dashboard.figures.decimate import SHOWN
 from dashboard.theme import CATEGORIES, OTHER
 
 
@@ -156,7 +157,18 @@ def map_sentence(layout: ConceptMap, report: LayerReport) -> str:
         else "all interpretable"
     )
     found += [f"{dead:,} dead, not drawn"] if dead else []
-    return "; ".join(found) + f". Placed by {layout.method}; only nearness has meaning, the axes have none."
+    found += [_sampled(len(arrays.live) - dead)]
+    return (
+        "; ".join(part for part in found if part)
+        + f". Placed by {layout.method}; only nearness has meaning, the axes have none."
+    )
+
+
+def _sampled(live: int) -> str:
+    """That a crowded map shows a sample, and which."""
+    if live <= SHOWN:
+        return ""
+    return f"{SHOWN:,} of them drawn: the selected one, all that lie alone, and a steady sample of the crowd"
 
 
 def nearest_miss(layout: ConceptMap, report: LayerReport) -> str:

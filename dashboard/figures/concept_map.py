@@ -10,6 +10,8 @@ import numpy as np
 
 from cm_server.report import ConceptMap, LayerReport, Trail
 from dashboard import theme as look
+from dashboard.figures import tracked as paths
+from dashboard.figures.decimate import keep
 from dashboard.figures.labels import place, spread_order
 from dashboard.theme import CATEGORIES, OTHER, Theme
 
@@ -33,6 +35,8 @@ def draw(
     revision: str,
     webgl: bool = True,
     meta: Mapping[str, Any] | None = None,
+    tracked: Mapping[int, Trail] | None = None,
+    marks: Sequence[int] = (),
 ) -> dict[str, Any]:
     """The map of one layer at one step.
 
@@ -45,12 +49,19 @@ def draw(
         revision: key of the user's zoom and choices.
         webgl: whether the browser can draw WebGL.
         meta: kept in the figure for the page.
+        tracked: further units with their ways, as far as the step shown.
+        marks: steps at which the tracked units' places are marked.
     """
+    drawn = shown(report, [*([] if selected is None else [selected]), *(tracked or {})])
     many = webgl and len(layout.words) + len(report.arrays.live) > MANY
     kind = "scattergl" if many else "scatter"
     traces = [_stars(layout, theme, kind)]
-    traces += [_neurons(group, units, layout, report, theme, kind) for group, units in groups(layout, report).items()]
-    traces += [*_trail(trail, theme), _ring(report, selected, theme, kind)]
+    traces += [
+        _neurons(group, units[drawn[units]], layout, report, theme, kind)
+        for group, units in groups(layout, report).items()
+    ]
+    traces += [*_trail(trail, theme), *paths.traces(tracked or {}, marks, theme, kind)]
+    traces += [_ring(report, selected, theme, kind)]
     x0, x1, y0, y1 = layout.extent
     hidden = {"visible": False, "fixedrange": False}
     figure_layout = look.layout(
@@ -62,10 +73,19 @@ def draw(
         dragmode="pan",
         hovermode="closest",
         hoverdistance=12,
-        annotations=_labels(layout, theme),
+        annotations=[*_labels(layout, theme), *paths.labels(tracked or {}, marks, theme)],
         meta=dict(meta or {}),
     )
     return {"data": traces, "layout": figure_layout}
+
+
+def shown(report: LayerReport, chosen: Sequence[int]) -> np.ndarray:
+    """Which units are drawn, boolean ``[M]``: every live one, or of very many a steady sample with all outliers."""
+    live = np.flatnonzero(report.arrays.live)
+    drawn = np.zeros(len(report.arrays.live), dtype=bool)
+    at = np.flatnonzero(np.isin(live, list(chosen)))
+    drawn[live[keep(np.asarray(report.arrays.positions)[live], at.tolist())]] = True
+    return drawn
 
 
 def groups(layout: ConceptMap, report: LayerReport) -> dict[str, np.ndarray]:
@@ -111,7 +131,7 @@ def _neurons(
         "x": np.round(arrays.positions[units, 0].astype(float), 4).tolist(),
         "y": np.round(arrays.positions[units, 1].astype(float), 4).tolist(),
         "customdata": units.tolist(),
-        "hovertext": [_hover(int(u), layout, report) for u in units],
+        "hovertext": _hovers(units, layout, report),
         "hovertemplate": "%{hovertext}<extra></extra>",
         "marker": {
             "symbol": look.SYMBOLS[group] if clear else "circle-open",
@@ -123,11 +143,15 @@ def _neurons(
     }
 
 
-def _hover(unit: int, layout: ConceptMap, report: LayerReport) -> str:
-    arrays = report.arrays
-    word = look.plain(layout.words[int(arrays.concepts[unit, 0])])
-    name = look.plain(f"{report.summary.layer}:{unit}")
-    return f"<b>{word}</b>  {arrays.similarities[unit, 0]:.3f}<br>{name} · margin {arrays.margin[unit]:+.3f}"
+def _hovers(units: np.ndarray, layout: ConceptMap, report: LayerReport) -> list[str]:
+    """Concept, similarity, name and margin of each unit; lists, because numpy scalars are slow one by one."""
+    arrays, layer = report.arrays, look.plain(report.summary.layer)
+    words = [look.plain(layout.words[concept]) for concept in arrays.concepts[units, 0].tolist()]
+    similarities, margins = arrays.similarities[units, 0].tolist(), arrays.margin[units].tolist()
+    return [
+        f"<b>{word}</b>  {similarity:.3f}<br>{layer}:{unit} · margin {margin:+.3f}"
+        for unit, word, similarity, margin in zip(units.tolist(), words, similarities, margins, strict=True)
+    ]
 
 
 def _trail(trail: Trail | None, theme: Theme) -> list[dict[str, Any]]:

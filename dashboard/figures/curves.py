@@ -123,7 +123,7 @@ def scalars(
         bottom, top = 1 - (index + 1) / len(names), 1 - index / len(names)
         suffix = "" if index == 0 else str(index + 1)
         layout["yaxis" + suffix] = look.axis(
-            theme, "", domain=[bottom + 0.03, top - 0.3 / len(names)], nticks=4, anchor="x"
+            theme, "", domain=[bottom + 0.03, top - 0.3 / len(names)], nticks=3, anchor="x"
         )
         layout["annotations"].append(_heading(name, top, len(names), theme))
         traces.append(_scalar(logged[name], "y" + suffix, theme))

@@ -6,7 +6,7 @@ import dash_mantine_components as dmc
 from dash import dcc, html
 
 from dashboard.components.aria import aria
-from dashboard.pages.overview import graph
+from dashboard.components.panel import graph
 
 
 def page():
@@ -35,7 +35,8 @@ def page():
                     html.Section(
                         [
                             tools,
-                            graph("map-graph", "map", "map of concept words and neurons", scrollZoom=True),
+                            html.Div(id="map-tracked", className="tracked"),
+                            graph("map-graph", "map", "map of concept words and neurons", "units", scrollZoom=True),
                             html.P(id="map-summary", className="summary"),
                         ],
                         className="panel main map-panel",

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from dash import dcc, html
 
 from dashboard.components.aria import aria
-from dashboard.components.shell import GRAPH
-
-EMPTY = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}}
+from dashboard.components.panel import graph
 
 
 def page():
@@ -30,7 +26,7 @@ def _curves():
             html.Section(
                 [
                     html.H2("How much of the concept space the neurons reach"),
-                    graph("d-anchor-graph", "tall", "d_anchor per layer over training steps"),
+                    graph("d-anchor-graph", "tall", "d_anchor per layer over training steps", "d_anchor"),
                     html.Div(id="d-anchor-summary", className="table-frame"),
                     html.P(id="overhead-line", className="summary"),
                 ],
@@ -39,7 +35,7 @@ def _curves():
             html.Section(
                 [
                     html.H2("Logged by the training script"),
-                    graph("scalars-graph", "medium", "logged quantities over training steps"),
+                    graph("scalars-graph", "medium", "logged quantities over training steps", "scalars"),
                     html.P(id="scalars-summary", className="summary"),
                 ],
                 className="panel",
@@ -54,7 +50,7 @@ def _categories():
         [
             html.H2("Interpretable units by category"),
             html.Div(id="categories-legend", className="legend"),
-            graph("categories-graph", "short", "interpretable units per layer by category"),
+            graph("categories-graph", "short", "interpretable units per layer by category", "categories"),
             html.Div(id="categories-summary", className="table-frame"),
         ],
         className="panel",
@@ -63,13 +59,3 @@ def _categories():
 
 def _alerts():
     return html.Section([html.H2("Alerts"), html.Div(id="alerts-list", **aria(live="polite"))], className="panel")
-
-
-def graph(name: str, size: str, label: str, **config):
-    """A plot in a frame of fixed height, labelled for screen readers (the summary under it has the numbers)."""
-    return html.Div(
-        dcc.Graph(id=name, figure=EMPTY, config=cast(Any, GRAPH | config), className="plot"),
-        className=f"plot-frame {size}",
-        role="img",
-        **aria(label=label),
-    )

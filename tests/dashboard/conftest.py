@@ -13,8 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from chromium import Browser, start_chromium
 from harness import ROOT, SMALL, environment
-from store_factory import Factory, fill
+from store_factory import LAYERS, Factory, LiveServer, fill
 
 
 @pytest.fixture(scope="session")
@@ -31,38 +32,64 @@ def filled(tmp_path_factory) -> Path:
     return directory
 
 
+def begin(store: Path, ready: Path, *flags: str) -> tuple[str, subprocess.Popen]:
+    """A dashboard process on a free port, up when this returns."""
+    command = [sys.executable, "-m", "dashboard", "--store", str(store), "--port", "0", "--ready-file", str(ready)]
+    process = subprocess.Popen(
+        [*command, *flags], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not ready.exists():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "the dashboard did not start within 60 s"
+        time.sleep(0.05)
+    return json.loads(ready.read_text())["url"].rstrip("/"), process
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ends a dashboard process."""
+    process.terminate()
+    process.wait(20)
+    process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def filled_url(filled, tmp_path_factory) -> Iterator[str]:
+    """The address of one dashboard over the filled store. No server is up, so nothing moves by itself."""
+    address, process = begin(filled, tmp_path_factory.mktemp("served") / "ready.json")
+    yield address
+    end(process)
+
+
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., tuple[str, subprocess.Popen]]]:
     """Starts dashboard processes on free ports and ends them after the test."""
     running: list[subprocess.Popen] = []
 
-    def begin(store: Path, *flags: str) -> tuple[str, subprocess.Popen]:
-        ready = tmp_path / f"ready{len(running)}.json"
-        command = [
-            sys.executable,
-            "-m",
-            "dashboard",
-            "--store",
-            str(store),
-            "--port",
-            "0",
-            "--ready-file",
-            str(ready),
-            *flags,
-        ]
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    def one_more(store: Path, *flags: str) -> tuple[str, subprocess.Popen]:
+        address, process = begin(store, tmp_path / f"ready{len(running)}.json", *flags)
         running.append(process)
-        deadline = time.monotonic() + 60
-        while not ready.exists():
-            assert process.poll() is None, process.stdout.read()
-            assert time.monotonic() < deadline, "the dashboard did not start within 60 s"
-            time.sleep(0.05)
-        return json.loads(ready.read_text())["url"].rstrip("/"), process
+        return address, process
 
-    yield begin
+    yield one_more
     for process in running:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
+        end(process)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    """One headless Chromium for all tests; each opens its own address."""
+    driver = start_chromium(tmp_path_factory.mktemp("chromium"))
+    yield Browser(driver)
+    driver.quit()
+
+
+@pytest.fixture
+def live(tmp_path) -> Iterator[LiveServer]:
+    """A growing store with the full-size layers of a ResNet-18, two snapshots a second."""
+    factory = Factory(tmp_path / "store", LAYERS)
+    server = LiveServer(factory, "r1", fill(factory, snapshots=30))
+    yield server
+    if not server._stop.is_set():
+        server.stop()
+    factory.close()
