@@ -99,7 +99,7 @@ def _layer_row(like: dict[str, Any], sequence: int, run: str, step: int) -> dict
 
 
 def timed(work: Callable[[], Any], times: int = 1) -> np.ndarray:
-    """Seconds of each of so many calls, and of CPU time ``[times, 2]``: on a busy machine only the second means much."""
+    """Seconds of each of so many calls, and of CPU time, ``[times, 2]``; on a busy machine the second means more."""
     found = []
     for _ in range(times):
         started, busy = time.perf_counter(), time.process_time()
