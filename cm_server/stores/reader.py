@@ -212,7 +212,7 @@ class StoreReader:
 
     def _places(self, query: sa.Select) -> list[Place]:
         with self._engine.connect() as connection:
-            return [Place(*row) for row in connection.execute(query)]
+            return list(map(Place._make, connection.execute(query)))
 
     def _again(self, read: Callable[[], T]) -> T:
         """What ``read`` gives; once more where a compaction moved the bytes after the look into the index."""
