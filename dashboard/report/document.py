@@ -11,12 +11,7 @@ from html import escape
 from typing import Any
 
 THEMES = ("light", "dark")
-CONFIG = {
-    "displaylogo": False,
-    "responsive": True,
-    "showTips": False,
-    "modeBarButtonsToRemove": ["lasso2d", "select2d"],
-}
+CONFIG = {"displayModeBar": False, "responsive": True, "showTips": False, "doubleClick": "reset", "scrollZoom": False}
 SCRIPT = """
 (function () {
     'use strict';
