@@ -65,9 +65,9 @@ def history(trail: Trail, layout: ConceptMap) -> list[dict[str, Any]]:
 def history_csv(trail: Trail, layout: ConceptMap) -> str:
     """The history as CSV (RFC 4180); a missing number is an empty field."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS)
-    writer.writeheader()
-    writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in history(trail, layout))
+    writer = csv.writer(buffer)
+    writer.writerow(COLUMNS)
+    writer.writerows(["" if row[name] is None else row[name] for name in COLUMNS] for row in history(trail, layout))
     return buffer.getvalue()
 
 
