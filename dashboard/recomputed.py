@@ -17,6 +17,7 @@ import numpy as np
 
 from cm_server import recompute
 from cm_server.report import LayerReport
+from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from dashboard.chosen import NO_TEXT, Anchor
 from dashboard.data import RunData, Source
@@ -137,18 +138,18 @@ class Recomputed:
         anchors = self._anchors(run, len(text))
         wanted = [(sequence, step, t) for sequence, step in steps for t in dict.fromkeys((*temperatures, own))]
         values: dict[tuple[int, float], float] = {}
-        report: tuple[int, LayerReport] | None = None
+        report: tuple[int, LayerReport | None] | None = None
         for sequence, step, temperature in wanted:
             key = ("T", run.info.run, run.info.created, layer, sequence, temperature)
             if key not in self._found and time.monotonic() < until:
                 if report is None or report[0] != sequence:
-                    read = reader.report(run.info.run, layer, step)
-                    report = (sequence, read[1]) if read and read[0].sequence == sequence else None
-                value = recompute.d_anchor(report[1], text, anchors, temperature) if report else None
+                    report = (sequence, _exactly(reader, run.info.run, layer, sequence, step))
+                value = recompute.d_anchor(report[1], text, anchors, temperature) if report[1] else None
                 self._keep(key, float("nan") if value is None else value)
             if key in self._found:
                 values[sequence, temperature] = self._found[key]
-        error = max((abs(values[q, own] - stored[q].d_anchor) for q, _ in steps if (q, own) in values), default=np.nan)
+        errors = [abs(values[q, own] - stored[q].d_anchor) for q, _ in steps if (q, own) in values]
+        error = max((one for one in errors if np.isfinite(one)), default=np.nan)
         curves = {t: _curve(steps, values, t) for t in temperatures}
         return Temperatures(curves, float(error), Progress(len(values), len(wanted)))
 
@@ -170,10 +171,10 @@ class Recomputed:
         steps = _evenly([(p.sequence, p.step) for p in points], WAYPOINTS)
         found: list[_Waypoint | None] = []
         for sequence, step in steps:
-            key = ("way", run.info.run, run.info.created, layer, sequence, *(one.word for one in anchors))
+            key = ("way", run.info.run, run.info.map_fingerprint, layer, sequence, *(one.word for one in anchors))
             if key not in self._found and time.monotonic() < until:
-                read = reader.report(run.info.run, layer, step)
-                self._keep(key, _waypoint(read[1], step, anchors) if read else None)
+                report = _exactly(reader, run.info.run, layer, sequence, step)
+                self._keep(key, _waypoint(report, step, anchors) if report else None)
             if key in self._found:
                 found.append(self._found[key])
         return [way for way in found if way is not None], Progress(len(found), len(steps))
@@ -182,6 +183,15 @@ class Recomputed:
         self._found[key] = value
         if len(self._found) > _KEPT:
             self._found.popitem(last=False)
+
+
+def _exactly(reader: StoreReader, run: str, layer: str, sequence: int, step: int) -> LayerReport | None:
+    """The report of this very snapshot; None where its arrays were given up (an earlier one's would be read) or lost."""
+    try:
+        found = reader.report(run, layer, step)
+    except StoreError:
+        return None
+    return found[1] if found and found[0].sequence == sequence else None
 
 
 def _waypoint(report: LayerReport, step: int, anchors: Sequence[Anchor]) -> _Waypoint:

@@ -200,8 +200,9 @@ class _Page:
             found = self.source.report(self.data, self.layer, first.step)
         except StoreError:  # damaged: it cannot be compared with
             return None
-        same = found is not None and found[1].summary.fingerprint == point.summary.fingerprint
-        return found[1].arrays.embeddings if same else None
+        if found is None or found[1].summary.fingerprint != point.summary.fingerprint:
+            return None
+        return found[1].arrays.embeddings
 
 
 def _plain(here: View) -> list:

@@ -11,6 +11,7 @@ from dash import dcc, html
 from cm_server.anchors import WISHES, UserAnchor
 from cm_server.report import ConceptMap, LayerReport
 from dashboard import images
+from dashboard import theme as look
 from dashboard import view as where
 from dashboard.census import Turnover, ranked
 from dashboard.components.aria import aria
@@ -131,7 +132,8 @@ def common_table(
     rows = []
     for concept, units in found[:SHOWN]:
         shown = category(layout.categories[concept], layout.words[concept])
-        bar = html.Span(className=f"bar cat-{shown.title}", style={"width": f"{100 * units / most:.1f}%"})
+        kind = look.category_of(layout.categories[concept])
+        bar = html.Span(className=f"bar cat-{kind}", style={"width": f"{100 * units / most:.1f}%"})
         rows.append(
             html.Tr(
                 [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 from dash import dcc, html
 
-from cm_server.report import ConceptMap, Gap, LayerReport, RunInfo, SnapshotInfo, Trail
+from cm_server.report import ConceptMap, Gap, LayerReport, RunInfo, Trail
+from dashboard import theme as look
 from dashboard import view as where
 from dashboard.components.aria import aria, data
 from dashboard.components.neuron import TIED, best_units, category, concept_facts, description, images_of
@@ -115,7 +117,7 @@ def pins(here: View, words: ConceptMap, report: LayerReport) -> list:
             continue
         concept = int(report.arrays.concepts[unit, 0])
         word = words.words[concept] if report.arrays.live[unit] and concept >= 0 else "dead"
-        now = {"aria-current": "true"} if unit == here.unit else {}
+        now: dict[str, Any] = {"aria-current": "true"} if unit == here.unit else {}
         target = where.url(replace(here, unit=unit))
         name = [html.Span(str(unit), className="code"), f" {word}"]
         links.append(html.Span(dcc.Link(name, href=target), className="pin", **now))
@@ -134,7 +136,7 @@ def concepts_table(unit: int, words: ConceptMap, report: LayerReport) -> list:
         if concept < 0 or not np.isfinite(value):
             continue
         shown = category(words.categories[concept], words.words[concept])
-        kind = shown.title
+        kind = look.category_of(words.categories[concept])
         bar = html.Span(className=f"bar cat-{kind}", style={"width": f"{100 * max(0.0, value / largest):.1f}%"})
         rows.append(
             html.Tr(
@@ -276,11 +278,6 @@ def anchors_table(found: Sequence[AnchorDistance], added: int) -> list:
         ),
         html.P("Lower is nearer; rank 1 is the layer's nearest neuron.", className="summary"),
     ]
-
-
-def snapshot_line(snapshot: SnapshotInfo, live: bool) -> str:
-    """Which snapshot is shown."""
-    return f"step {snapshot.step:,}" + ("" if live else ", past")
 
 
 def _step(sign: str, title: str, target: View, possible: bool):
