@@ -75,26 +75,32 @@ def described(
     data: RunData, layout: ConceptMap, snapshot: SnapshotInfo, report: LayerReport, unit: int, trail: Trail
 ) -> dict[str, Any]:
     """All that the neuron's page shows, as plain JSON values, with what must stand beside the numbers."""
-    arrays, summary, info = report.arrays, report.summary, data.info
-    live = bool(arrays.live[unit])
-    null = float(arrays.similarities[unit, 0]) - float(arrays.margin[unit])
-    top = [
-        {"concept": layout.words[c], "category": layout.categories[c] or None, "similarity": _plain(s)}
-        | {"margin": _plain(float(s) - null)}
-        for c, s in zip(arrays.concepts[unit].tolist(), arrays.similarities[unit], strict=True)
-        if live and c >= 0
-    ]
-    images = [
-        {"sample": int(sample), "activation": _plain(value)}
-        for sample, value in zip(arrays.samples[unit], arrays.activations[unit], strict=True)
-        if live and sample >= 0
-    ]
+    arrays, summary = report.arrays, report.summary
     anchors = nearness.anchor_distances(data.anchors, arrays.embeddings, None, unit)
+    return _beside(data, snapshot, report) | {
+        "unit": unit,
+        "live": bool(arrays.live[unit]),
+        "interpretable": bool(report.interpretable[unit]),
+        "tau": _plain(summary.tau if arrays.tau is None else arrays.tau[unit]),
+        "description": report.descriptions[unit] if unit < len(report.descriptions) else "",
+        "concepts": _concepts(layout, report, unit),
+        "images": _images(report, unit),
+        "nearest": [{"unit": n.unit, "distance": _plain(n.distance)} for n in nearness.neighbours(report, unit)],
+        "anchors": [
+            {"word": a.anchor.word, "wish": a.anchor.wish, "distance": _plain(a.distance), "rank": a.rank}
+            for a in anchors
+        ],
+        "history": history(trail, layout),
+    }
+
+
+def _beside(data: RunData, snapshot: SnapshotInfo, report: LayerReport) -> dict[str, Any]:
+    """What must stand beside every number."""
+    info, summary = data.info, report.summary
     return {
         "run": info.run,
         "name": info.name,
         "layer": summary.layer,
-        "unit": unit,
         "step": snapshot.step,
         "captured_at": snapshot.captured_at,
         "encoder": info.encoder,
@@ -104,20 +110,28 @@ def described(
         "K": summary.concepts,
         "M": summary.units,
         "fingerprint": summary.fingerprint,
-        "live": live,
-        "interpretable": bool(report.interpretable[unit]),
-        "tau": _plain(summary.tau if arrays.tau is None else arrays.tau[unit]),
-        "description": report.descriptions[unit] if unit < len(report.descriptions) else "",
-        "concepts": top,
-        "images": images,
         "probe_fingerprint": summary.images or snapshot.probe_fingerprint or info.probe_fingerprint,
-        "nearest": [{"unit": n.unit, "distance": _plain(n.distance)} for n in nearness.neighbours(report, unit)],
-        "anchors": [
-            {"word": a.anchor.word, "wish": a.anchor.wish, "distance": _plain(a.distance), "rank": a.rank}
-            for a in anchors
-        ],
-        "history": history(trail, layout),
     }
+
+
+def _concepts(layout: ConceptMap, report: LayerReport, unit: int) -> list[dict[str, Any]]:
+    arrays = report.arrays
+    null = float(arrays.similarities[unit, 0]) - float(arrays.margin[unit])
+    return [
+        {"concept": layout.words[c], "category": layout.categories[c] or None, "similarity": _plain(s)}
+        | {"margin": _plain(float(s) - null)}
+        for c, s in zip(arrays.concepts[unit].tolist(), arrays.similarities[unit], strict=True)
+        if arrays.live[unit] and c >= 0
+    ]
+
+
+def _images(report: LayerReport, unit: int) -> list[dict[str, Any]]:
+    arrays = report.arrays
+    return [
+        {"sample": int(sample), "activation": _plain(value)}
+        for sample, value in zip(arrays.samples[unit], arrays.activations[unit], strict=True)
+        if arrays.live[unit] and sample >= 0
+    ]
 
 
 def _found(

@@ -87,12 +87,23 @@
     cm.webgl = () => {
         if (cm.hasWebgl === undefined) {
             try {
-                cm.hasWebgl = !!document.createElement('canvas').getContext('webgl');
+                const gl = document.createElement('canvas').getContext('webgl');
+                const named = gl && gl.getExtension('WEBGL_debug_renderer_info');
+                cm.hasWebgl = !!gl;
+                cm.software = !!named && /SwiftShader|llvmpipe|software/i.test(gl.getParameter(named.UNMASKED_RENDERER_WEBGL));
             } catch (error) {
                 cm.hasWebgl = false;
             }
         }
         return cm.hasWebgl;
+    };
+    /* Plotly draws WebGL at twice the screen's resolution. Without a graphics card each of those pixels is computed by the
+       processor, several times per drawing, so there it is drawn as it is shown. */
+    cm.plain = (plot, id) => {
+        if (!cm.webgl() || !cm.software || plot._context.plotGlPixelRatio === 1) return;
+        const names = ['displayModeBar', 'responsive', 'doubleClick', 'showTips', 'scrollZoom'];
+        const config = Object.fromEntries(names.map((name) => [name, plot._context[name]]));
+        cm.set(id, {config: Object.assign(config, {scrollZoom: id === 'map-graph', plotGlPixelRatio: 1})});
     };
 
     /* The socket: opened again after one to five seconds, for ever. */
@@ -134,6 +145,7 @@
             const plot = cm.plot(id);
             if (!plot || plot.cmHooked || !plot.on) continue;
             plot.cmHooked = true;
+            if (id === 'map-graph') cm.plain(plot, id);
             plot.on('plotly_afterplot', () => cm.onScreen(plot));
             if (id === 'map-graph') cm.listen(plot);
             else {

@@ -34,6 +34,11 @@
         if (state.length) api.applyColumnState({state, defaultState: {sort: null}});
     };
 
+    setInterval(() => {
+        const api = cm.place().page === 'runs' && cm.grid();
+        if (api) api.refreshCells({columns: ['moved'], force: true}); // ages go on without news
+    }, 20000);
+
     /* A permanent link: the button says that it is done. */
     const say = (button, text) => {
         const usual = button.dataset.usual || (button.dataset.usual = button.textContent);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from dash import Dash, Input, Output, State, html, no_update
 from dash.exceptions import PreventUpdate
 
+from cm_server.anchors import UserAnchor
 from cm_server.stores.errors import StoreError
 from dashboard import theme as look
 from dashboard import view as where
@@ -19,6 +21,7 @@ from dashboard.components.panel import EMPTY
 from dashboard.components.summary import map_sentence, shown_instead
 from dashboard.components.tracked import tracked_bar
 from dashboard.data import RunData, Source
+from dashboard.delta import Figure
 from dashboard.figures import anchor_stars, concept_map
 from dashboard.figures.tracked import MOST_UNITS
 from dashboard.theme import Theme
@@ -81,23 +84,27 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         for unit in here.track[:MOST_UNITS]
         if (way := source.trail(data, layer or "", unit, here.step)) is not None
     }
+    added = tuple((anchor.word, anchor.wish, anchor.created) for anchor in data.anchors)
     figure = source.drawn.get(
         report,
-        ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl),
-        lambda: concept_map.draw(
-            layout,
-            report,
+        ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl, added),
+        lambda: _with_anchors(
+            concept_map.draw(
+                layout,
+                report,
+                theme,
+                selected=here.unit,
+                trail=trail,
+                revision=f"{here.run}/{layer}",
+                webgl=webgl,
+                meta=meta,
+                tracked=tracked,
+                marks=here.marks,
+            ),
+            data.anchors,
             theme,
-            selected=here.unit,
-            trail=trail,
-            revision=f"{here.run}/{layer}",
-            webgl=webgl,
-            meta=meta,
-            tracked=tracked,
-            marks=here.marks,
         ),
     )
-    figure["data"].append(anchor_stars.stars(data.anchors, theme))
     units = len(report.arrays.live)
     # The images its units answered to: a process that resumed the run may have had others than the one before.
     info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
@@ -117,6 +124,11 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         reply.part("unit", [here.unit], lambda: "" if here.unit is None else here.unit),
         reply.part("units", units, lambda: units - 1),
     )
+
+
+def _with_anchors(figure: Figure, anchors: Sequence[UserAnchor], theme: Theme) -> Figure:
+    """The map with the words that people added."""
+    return {**figure, "data": [*figure["data"], anchor_stars.stars(anchors, theme)]}
 
 
 def _unclear():

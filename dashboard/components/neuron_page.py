@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import numpy as np
 from dash import dcc, html
 
-from cm_server.report import ConceptMap, Gap, LayerReport, RunInfo, SnapshotInfo, Trail
+from cm_server.report import ConceptMap, Gap, LayerReport, RunInfo, Trail
 from dashboard import view as where
 from dashboard.components.aria import aria, data
 from dashboard.components.neuron import TIED, best_units, category, concept_facts, description, images_of
@@ -276,11 +276,6 @@ def anchors_table(found: Sequence[AnchorDistance], added: int) -> list:
         ),
         html.P("Lower is nearer; rank 1 is the layer's nearest neuron.", className="summary"),
     ]
-
-
-def snapshot_line(snapshot: SnapshotInfo, live: bool) -> str:
-    """Which snapshot is shown."""
-    return f"step {snapshot.step:,}" + ("" if live else ", past")
 
 
 def _step(sign: str, title: str, target: View, possible: bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 from dash import dcc, html
 
@@ -100,7 +101,7 @@ def grid_row(row: RunRow) -> dict[str, Any]:
         "change": change,
         "interpretable": None if row.interpretable is None else round(100 * row.interpretable, 1),
         "alerts": row.alerts,
-        "alerts_href": f"/alerts?run={info.run}",
+        "alerts_href": "/alerts?" + urlencode({"run": info.run}),
         "moved": row.moved,
         "tags": ", ".join(tags_of(info)),
         "layer": row.layer,

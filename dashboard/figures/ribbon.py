@@ -89,19 +89,8 @@ def ribbon(
         end: last step of the axis, where the run has gone on; None: the trail's own.
         revision: key of the user's zoom.
     """
-    shown = rows(trail)
-    names = [words[c] for c in shown]
-    others = any(c >= 0 and c not in shown for c in trail.concepts.tolist())
-    dead = bool((trail.concepts < 0).any())
-    labels = [*names, *([REST] if others else []), *([DEAD] if dead else [])]
-    cut = spans(trail)
-    traces = [_similarity(trail, theme), _threshold(tau, theme)]
-    traces += [_row(words[c], place, _of(cut, {c}), _colour(categories[c], theme)) for place, c in enumerate(shown)]
-    if others:
-        rest = {span.concept for span in cut if span.concept >= 0} - set(shown)
-        traces.append(_row(REST, len(shown), _of(cut, rest), theme.muted))
-    if dead:
-        traces.append(_row(DEAD, len(labels) - 1, _of(cut, {-1}), theme.faint))
+    bars, labels = _bars(trail, words, categories, theme)
+    traces = [_similarity(trail, theme), _threshold(tau, theme), *bars]
     first = int(trail.steps[0]) if len(trail.steps) else 0
     last = max(first + 1, int(trail.steps[-1]) if len(trail.steps) else 1, end or 0)
     layout = look.layout(
@@ -123,6 +112,19 @@ def ribbon(
         shapes=[] if step is None else [_cursor(step, theme)],
     )
     return {"data": traces, "layout": layout}
+
+
+def _bars(
+    trail: Trail, words: Sequence[str], categories: Sequence[str], theme: Theme
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """A trace for every row, and the rows' names, from the top."""
+    shown, cut = rows(trail), spans(trail)
+    named = [(words[c], {c}, _colour(categories[c], theme)) for c in shown]
+    rest = {span.concept for span in cut if span.concept >= 0} - set(shown)
+    named += [(REST, rest, theme.muted)] if rest else []
+    named += [(DEAD, {-1}, theme.faint)] if any(span.concept < 0 for span in cut) else []
+    traces = [_row(name, place, _of(cut, which), colour) for place, (name, which, colour) in enumerate(named)]
+    return traces, [name for name, _, _ in named]
 
 
 def _of(cut: Sequence[Span], concepts: set[int]) -> list[Span]:

@@ -106,7 +106,7 @@ def test_a_damaged_record_is_said_and_stays_said(browser, start, tmp_path):
         if segment.is_file():
             segment.write_bytes(bytes(len(segment.read_bytes())))
     url, _ = start(store)
-    browser.open(f"{url}/run/r1/map")
+    browser.open(f"{url}/run/r1/evolution")
     browser.until(lambda: "This view could not be drawn" in browser.text("problem"), "the error")
     number = browser.ask("cm.number")
     browser.ask("cm.kick()")
