@@ -142,7 +142,8 @@ class Link:
         elif isinstance(message, FinishAck) and self._finish is not None:
             self.finished = self.ended = True
         elif isinstance(message, AlertNotice):
-            self.alerts.append(message)
+            if message not in self.alerts:  # what fires is told again after each welcome
+                self.alerts.append(message)
         elif isinstance(message, Request):
             self.requests.append(message)
         elif isinstance(message, ImagesWanted):

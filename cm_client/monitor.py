@@ -16,8 +16,9 @@ from cm_client.errors import ClientError
 from cm_client.hooks import StepHook, unwrapped
 from cm_client.meter import Meter
 from cm_client.optimisers import OptimiserHooks, sweep
+from cm_client.plan import Plan
 from cm_client.protocol.messages import AlertNotice, Finish, Hello
-from cm_client.recorder import Plan, Recorder
+from cm_client.recorder import Recorder
 from cm_client.transport import MakeSpool, Transport
 
 LOG = logging.getLogger("cm_client")

@@ -6,7 +6,6 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,51 +13,22 @@ from torch import Tensor, nn
 
 from cm_client.calls import Call, find_images, stands_alone
 from cm_client.capture import CHUNK, NoRoomError, capture, check_sizes, weights_copy
-from cm_client.collect import FEWEST, Collector
+from cm_client.collect import FEWEST
 from cm_client.discovery import Output, checked, choose, observe
 from cm_client.errors import ClientError
 from cm_client.first_capture import FirstCapture
 from cm_client.meter import Meter
 from cm_client.optimisers import WeightsMoved
 from cm_client.outbox import CaptureItem, ProbeImages, StreamSample
-from cm_client.probe import FrozenProbes, ProbeSet, freeze
+from cm_client.plan import Plan
+from cm_client.probe import FrozenProbes, freeze
 from cm_client.processes import refuse_helper_rank, refuse_sharded
 from cm_client.protocol import limits
 from cm_client.protocol.needs import Needs
-from cm_client.schedule import Schedule
 from cm_client.steps import StepCounter
 from cm_client.stream import Stream
 
 LOG = logging.getLogger("cm_client")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to record, as the user asked for it.
-
-    Attributes:
-        layers: module paths, or None to find some.
-        probe: a probe set, or None to collect one.
-        how: pooling, ``mean`` or ``max``.
-        channels_last: layout of 4-D outputs, None to look at the shapes.
-        schedule: when to capture.
-        collector: gathers the probe set where ``probe`` is None.
-        start_step: steps done before the first forward.
-        optimisers: those whose steps are the model's, none to find out.
-        budget: the share of the time that ``schedule`` keeps to, None where it keeps to steps.
-        stream: makes the sampler of training batches, where they are sampled instead of a probe set.
-    """
-
-    layers: Sequence[str] | None
-    probe: ProbeSet | None
-    how: str
-    channels_last: bool | None
-    schedule: Schedule
-    collector: Collector
-    start_step: int = 0
-    optimisers: tuple[Any, ...] = ()
-    budget: float | None = None
-    stream: Callable[[Callable[..., None], Callable[..., None]], Stream] | None = None
 
 
 class Recorder:

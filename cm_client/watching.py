@@ -25,12 +25,12 @@ from cm_client.kept_inputs import KeptInputs
 from cm_client.leftovers import send_leftovers
 from cm_client.monitor import Monitor, live
 from cm_client.notebook import Place, place, same_cell_again
+from cm_client.plan import Plan
 from cm_client.pooling import POOLS
 from cm_client.probe import ProbeSet, probe_set
 from cm_client.processes import is_helper_rank
 from cm_client.protocol import limits
 from cm_client.protocol.messages import Hello
-from cm_client.recorder import Plan
 from cm_client.schedule import Every, make_schedule
 from cm_client.settings import Settings, plain_config, resolve
 from cm_client.spool_folders import create

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
+from cm_server.clock import SteadyClock
 from cm_server.core.alerting import OPEN_STATES, Finding, Transition
 from cm_server.core.moves import moves
 from cm_server.links import step_path
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 _TICK_SECONDS = 5.0
 Key = tuple[str, str, str]
 """Run, layer (empty: the run as a whole) and rule: what makes two alerts the same."""
+News = list[tuple[Alert, bool]]
+"""Alerts that were stored, and whether people hear of each."""
 
 
 class AlertDesk:
@@ -52,24 +55,50 @@ class AlertDesk:
         self._writer, self._reader = writer, reader
         self._notifiers, self._on_alert = notifiers, on_alert
         self._book, self._follows = book or RuleBook(), follows
+        self._clock = SteadyClock()
         self._runs: dict[str, RunWatch] = {}
         self._open: dict[Key, Alert] = {}
         self._ticked = 0.0
 
     def report(self, report: SnapshotReport) -> None:
-        """Takes a committed report.
+        """Takes a committed report, and tells what it raises."""
+        with self._all_or_nothing(report.run):
+            news = self.weigh(report)
+        self.tell(news)
+
+    def weigh(self, report: SnapshotReport) -> News:
+        """Takes a report and stores what it raises, so that both can be one transaction; `tell` comes after it.
 
         Where it does not come after the others (a resumed process goes back to a checkpoint, or an earlier part of the
         run comes late), the series is read anew; what lies in the past is nothing to alert anybody of.
         """
-        now = time.time()
+        now, news = self._clock(), News()
         watch = self._runs.get(report.run)
         if watch is None or watch.is_behind(report):
             if self._newest_step(report) > report.step:
-                return
-            watch = self._resume(report, now)
+                return news
+            watch = self._resume(report, now, news)
         for layer, change in watch.take(report, now):
-            self._apply(report.run, layer, change, report.layers.get(layer))
+            self._apply(report.run, layer, change, news, report.layers.get(layer))
+        return news
+
+    def tell(self, news: News) -> None:
+        """Tells people, and the delivery, what is in the store now."""
+        for alert, told in news:
+            if self._follows is not None:
+                self._follows.notify(alert)
+            if told:
+                for notifier in self._notifiers:
+                    notifier.notify(alert)
+                self._on_alert(alert)
+
+    def forget(self, run: str) -> None:
+        """Nothing of the run is held any more, and nobody is told; its next report reads the store.
+
+        A transaction failed, so that what was weighed is not there, or the run is to be deleted.
+        """
+        self._runs.pop(run, None)
+        self._open = {key: alert for key, alert in self._open.items() if key[0] != run}
 
     def tick(self, now: float | None = None) -> None:
         """Time passes: runs that send nothing any more are noticed.
@@ -77,26 +106,46 @@ class AlertDesk:
         Args:
             now: seconds since 1970; the clock's if None. More often than every five seconds it does nothing.
         """
-        now = time.time() if now is None else now
+        now = self._clock() if now is None else now
         if abs(now - self._ticked) < _TICK_SECONDS:
             return
         self._ticked = now
-        for run, watch in self._runs.items():
-            for change in watch.tick(now):
-                self._apply(run, "", change)
+        for run, watch in list(self._runs.items()):
+            news = News()
+            with self._all_or_nothing(run):
+                for change in watch.tick(now):
+                    self._apply(run, "", change, news)
+            self.tell(news)
 
     def end(self, run: str, step: int) -> None:
-        """The run is over: what still fires has ended."""
-        watch = self._runs.pop(run, None)
-        if watch is not None:
-            for layer, change in watch.end(step):
-                self._apply(run, layer, change)
+        """The run is over: what still fires has ended, also where an earlier server raised it."""
+        news = News()
+        with self._all_or_nothing(run):
+            watch = self._runs.get(run)
+            for layer, change in watch.end(step) if watch is not None else ():
+                self._apply(run, layer, change, news)
+            ended = {alert.id for alert, _ in news}
+            for alert in self._reader.alerts(run):
+                if alert.state in OPEN_STATES and alert.id not in ended:
+                    self._open[run, alert.layer, alert.rule] = alert
+                    self._apply(run, alert.layer, Transition(alert.rule, "ended", step, _finding_of(alert)), news)
+        self.forget(run)
+        self.tell(news)
+
+    @contextmanager
+    def _all_or_nothing(self, run: str) -> Iterator[None]:
+        try:
+            with self._writer.together():
+                yield
+        except BaseException:
+            self.forget(run)
+            raise
 
     def _newest_step(self, report: SnapshotReport) -> int:
         last = self._reader.series(report.run, list(report.layers)[-1]).get(list(report.layers)[-1], [])
         return last[-1].step if last else report.step
 
-    def _resume(self, report: SnapshotReport, now: float) -> RunWatch:
+    def _resume(self, report: SnapshotReport, now: float, news: News) -> RunWatch:
         """A run's watch, brought to where it was before this report; alerts and store are made to agree."""
         run = report.run
         watch = self._runs[run] = RunWatch(self._book, self._reader, report, now)
@@ -108,24 +157,25 @@ class AlertDesk:
             if layer == "":
                 watch.restore(finding)
             elif (layer, rule) not in watch.open:  # what it was about is superseded, or the rule is switched off
-                self._apply(run, layer, Transition(rule, "ended", report.step, finding))
+                self._apply(run, layer, Transition(rule, "ended", report.step, finding), news)
         for (layer, rule), finding in watch.open.items():
             if layer and (layer, rule) not in before:
-                self._reopen(run, layer, Transition(rule, "firing", report.step, finding), newest.get((layer, rule)))
+                change = Transition(rule, "firing", report.step, finding)
+                self._reopen(run, layer, change, newest.get((layer, rule)), news)
         return watch
 
-    def _reopen(self, run: str, layer: str, change: Transition, last: Alert | None) -> None:
+    def _reopen(self, run: str, layer: str, change: Transition, last: Alert | None, news: News) -> None:
         """An alert that fires but is not open in the store: closed when its run ended, or lost in a crash."""
         if last is not None and last.state == "ended":
             self._open[run, layer, change.rule] = last
             change = replace(change, again=True)
-        self._apply(run, layer, change)
+        self._apply(run, layer, change, news)
 
-    def _apply(self, run: str, layer: str, change: Transition, report: LayerReport | None = None) -> None:
+    def _apply(self, run: str, layer: str, change: Transition, news: News, report: LayerReport | None = None) -> None:
         if change.state == "pending":
             return
         known = self._open.pop((run, layer, change.rule), None)
-        alert = _alert(run, layer, change, time.time())
+        alert = _alert(run, layer, change, self._clock())
         if known is not None:
             kept = replace(alert, id=known.id, opened=known.opened, step=known.step)
             quiet = change.state == "recovering" or change.again  # the words stay those that people were told
@@ -137,12 +187,7 @@ class AlertDesk:
         alert = replace(alert, id=self._writer.save_alert(alert))
         if alert.state in OPEN_STATES:
             self._open[run, layer, change.rule] = alert
-        if self._follows is not None:
-            self._follows.notify(alert)
-        if change.told:
-            for notifier in self._notifiers:
-                notifier.notify(alert)
-            self._on_alert(alert)
+        news.append((alert, change.told))
 
     def _moved(self, run: str, layer: str, change: Transition, report: LayerReport) -> str:
         since = change.finding.details.get("since_step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from cm_client.protocol.messages import CaptureAck, CaptureChunk, CaptureStart
@@ -9,8 +10,11 @@ from cm_server.core.assembly import AssemblyError
 from cm_server.counter import Counter
 from cm_server.report import SnapshotReport
 from cm_server.sessions import Session
+from cm_server.stores.errors import StoreError
 from cm_server.stream_intake import StreamIntake
 from cm_server.worker import CaptureJob
+
+logger = logging.getLogger(__name__)
 
 
 class CaptureIntake:
@@ -60,16 +64,20 @@ class CaptureIntake:
         if capture.kind == "stream":
             self._stream.whole(session, capture)
             return
-        session.pending.add(chunk.capture)
         before = None if session.begun else self._before(session, capture.step)
         session.begun = True
+        session.pending.add(chunk.capture)
         self._counter.worker.submit(CaptureJob(session.run, session.epoch, capture, time.time(), before))
 
     def _before(self, session: Session, step: int) -> SnapshotReport | None:
         """The stored report that a session's first one is measured against: the last before it, on the same images."""
         reader, layers = self._counter.reader, {}
         for layer, _ in reader.layers(session.run):
-            found = reader.report(session.run, layer, step - 1)
+            try:
+                found = reader.report(session.run, layer, step - 1)
+            except StoreError as error:  # damage in the past must not keep a run from going on
+                logger.warning("run %s: how far units moved cannot be said: %s", session.run, error)
+                continue
             if found is not None and found[0].probe_fingerprint == session.probe_fingerprint:
                 info, layers[layer] = found
         if not layers:

@@ -18,7 +18,7 @@ COMMANDS = {
     "server": "start the server that training processes send to",
     "dashboard": "start the dashboard on a store",
     "embed": "embed a data set's images once, for training towards diverse neurons",
-    "runs": "list the runs in a store",
+    "runs": "list, show, export, rename, tag, delete, prune, compact, back up and restore runs",
     "alerts": "replay, list, acknowledge, silence and try out alerts",
     "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
@@ -83,6 +83,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.embedding_folder", "EmbeddingFolderError"),
         ("cm_server.control", "ControlError"),
         ("cm_server.notifiers.operations", "OperationError"),
+        ("cm_server.keeping", "KeepingError"),
+        ("cm_server.exports.selection", "ExportError"),
     ):
         if module in sys.modules:
             found.append(getattr(sys.modules[module], name))

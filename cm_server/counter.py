@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cm_client.protocol.messages import CaptureAck, Refuse
+from cm_client.protocol.messages import AlertNotice, CaptureAck, Refuse
 from cm_client.protocol.needs import Needs, parse_needs
 from cm_server.detectors import AnyDetector, DetectorError
 from cm_server.events import EventPublisher
+from cm_server.report import Alert
 from cm_server.sessions import Session
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
@@ -76,3 +77,17 @@ class Counter:
         self.writer.add_gap(session.run, max(step, 0), reason, session.epoch, capture)
         self.reply(session, CaptureAck(capture, reason[:200]))
         self.publisher.publish("gap", session.run, step)
+
+    def tell_again(self, session: Session) -> None:
+        """What fires since this process began, for it may have missed the news: a connection broke, a server died."""
+        mine = next((one for one in self.reader.epochs(session.run) if one.epoch == session.epoch), None)
+        if mine is None or mine.first_step is None:
+            return
+        for alert in reversed(self.reader.alerts(session.run)):
+            if alert.state == "firing" and alert.step >= mine.first_step:
+                self.reply(session, notice_of(alert))
+
+
+def notice_of(alert: Alert) -> AlertNotice:
+    """An alert as its run's client hears of it."""
+    return AlertNotice(alert.id, alert.rule, alert.layer, alert.severity, alert.state, alert.step, alert.message)

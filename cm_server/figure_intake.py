@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -18,9 +19,15 @@ from cm_client.protocol.messages import (
     Unknown,
 )
 from cm_server.counter import Counter
+from cm_server.fault_points import reach
 from cm_server.sessions import Session
+from cm_server.stores.errors import why_unwritable
+
+logger = logging.getLogger(__name__)
 
 MOST_UNACKED = 64
+Row = tuple[int, int, float, dict[str, float | None]]
+"""Number, step, time and values by name."""
 
 
 class FigureIntake:
@@ -28,15 +35,46 @@ class FigureIntake:
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
+        self._waiting: dict[tuple[str, str], tuple[Session, list[Row]]] = {}
+        self._stats: dict[str, dict[str, Any]] = {}
 
     def scalars(self, session: Session, batch: ScalarBatch) -> None:
-        """Rows of logged quantities."""
+        """Rows of logged quantities; they are stored and acknowledged by `flush`, all that came together in one go."""
         rows = list(_scalar_rows(batch.rows))
-        self._counter.writer.add_scalars(session.run, session.epoch, rows)
         if rows:
+            self._waiting.setdefault((session.run, session.epoch), (session, []))[1].extend(rows)
+
+    def flush(self) -> None:
+        """Stores what waits, in one transaction, and acknowledges it.
+
+        Where a row of one run cannot be stored, the others are, and that one's client sends its rows again.
+        """
+        waiting, self._waiting = list(self._waiting.values()), {}
+        stats, self._stats = self._stats, {}
+        if not waiting and not stats:
+            return
+        try:
+            self._store(waiting, stats)
+        except Exception as error:
+            if why_unwritable(error):
+                raise
+            for one in waiting:
+                try:
+                    self._store([one], {})
+                except Exception:
+                    logger.exception("logged quantities of run %s could not be stored", one[0].run)
+
+    def _store(self, waiting: list[tuple[Session, list[Row]]], stats: Mapping[str, dict[str, Any]]) -> None:
+        counter = self._counter
+        with counter.writer.together():
+            counter.writer.add_scalars_of([(session.run, session.epoch, rows) for session, rows in waiting])
+            for run, values in stats.items():
+                counter.writer.save_run(run, stats=values)
+        reach("scalars-committed")
+        for session, rows in waiting:
             session.step = max(session.step, rows[-1][1])
-            self._counter.reply(session, ScalarAck(max(row[0] for row in rows)))
-            self._counter.publisher.publish("scalars", session.run, session.step)
+            counter.reply(session, ScalarAck(max(row[0] for row in rows)))
+            counter.publisher.publish("scalars", session.run, session.step)
 
     def dropped(self, session: Session, message: Dropped) -> None:
         """Captures that will never come; a client of version 1.0 does not say which, and wants no answer."""
@@ -57,9 +95,9 @@ class FigureIntake:
         self._counter.reply(session, CaptureAck(number, "dropped"))
 
     def heartbeat(self, session: Session, heartbeat: Heartbeat) -> None:
-        """The client is alive."""
+        """The client is alive; what it says of itself is stored with the next `flush`."""
         if heartbeat.stats and session.leads:
-            self._counter.writer.save_run(session.run, stats=flat(heartbeat.stats))
+            self._stats[session.run] = flat(heartbeat.stats)
         self._counter.reply(session, Pong())
         self._ack_again(session, heartbeat.unacked)
 
@@ -89,13 +127,17 @@ def flat(values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _scalar_rows(rows: list[list[Any]]) -> Iterator[tuple[int, int, float, dict[str, float | None]]]:
+def _scalar_rows(rows: list[list[Any]]) -> Iterator[Row]:
     """Well-formed rows; others are skipped."""
     for row in rows:
-        if len(row) != 4 or type(row[0]) is not int or type(row[1]) is not int or not isinstance(row[3], dict):
+        if len(row) != 4 or not _is_count(row[0]) or not _is_count(row[1]) or not isinstance(row[3], dict):
             continue
         values = {
             str(name)[:100]: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
             for name, value in row[3].items()
         }
         yield row[0], row[1], float(row[2]) if isinstance(row[2], (int, float)) else 0.0, values
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and -1 <= value < 2**53

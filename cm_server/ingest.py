@@ -41,6 +41,7 @@ from cm_server.counter import Counter, Send
 from cm_server.detectors import AnyDetector, LabelledDetector
 from cm_server.enquiries import vocabulary_answer
 from cm_server.events import EventPublisher
+from cm_server.fault_points import reach
 from cm_server.figure_intake import FigureIntake, flat
 from cm_server.probe_intake import ProbeIntake
 from cm_server.requests import RequestDesk
@@ -87,7 +88,7 @@ class Ingest:
         self._on_finish = on_finish
         self._probes = ProbeIntake(self._counter)
         self._requests = RequestDesk(self._counter, lambda: self.sessions)
-        stream, figures = StreamIntake(self._counter), FigureIntake(self._counter)
+        stream, self._figures = StreamIntake(self._counter), FigureIntake(self._counter)
         captures = CaptureIntake(self._counter, stream)
         self._handlers: dict[type, Callable[[Session, Any], None]] = {
             ProbeStart: self._probes.start,
@@ -98,9 +99,9 @@ class Ingest:
             CaptureChunk: captures.chunk,
             SampleKeys: stream.keys,
             SampleImages: stream.images,
-            ScalarBatch: figures.scalars,
-            Dropped: figures.dropped,
-            Heartbeat: figures.heartbeat,
+            ScalarBatch: self._figures.scalars,
+            Dropped: self._figures.dropped,
+            Heartbeat: self._figures.heartbeat,
             Answer: self._requests.answered,
             Finish: self._finish,
         }
@@ -129,7 +130,7 @@ class Ingest:
             self._requests.ask(identity, envelope, envelope.message)
             return
         session = self._session(envelope.run, envelope.epoch)
-        if session is None:
+        if session is None or session.broken:
             self._counter.send(identity, self._to_a_stranger(envelope), envelope.run, envelope.epoch)
             return
         if session.lost:  # silent for a while (a debugger, a suspended laptop), and back
@@ -139,20 +140,28 @@ class Ingest:
         if handler is None:
             self.malformed += 1
             return
-        handler(session, envelope.message)
+        try:
+            handler(session, envelope.message)
+        except Exception:
+            session.breaks()
+            raise
 
     def _answer(self, identity: bytes, envelope: Envelope) -> None:
         worker, send = self._counter.worker, self._counter.send
         for message in vocabulary_answer(worker.vocabulary, worker.encoder, envelope.message.known):
             send(identity, message, "", envelope.epoch)
 
+    def flush(self) -> None:
+        """Stores and acknowledges what waits to be stored together: call it after a burst of messages."""
+        self._figures.flush()
+
     def check_silence(self) -> None:
         """Marks runs whose client has been silent for `SILENT_SECONDS` as lost."""
         now = time.monotonic()
         for session in self.sessions.values():
             if now - session.last_seen > SILENT_SECONDS and not session.lost and session.finish is None:
-                session.lost = True
                 self._counter.save(session.run, state="lost")
+                session.lost = True
         gone = [key for key, late in self._late.items() if now - late.last_seen > SILENT_SECONDS and not late.pending]
         for key in gone:
             self._forget(self._late.pop(key))
@@ -171,6 +180,22 @@ class Ingest:
         session = self.sessions.get(run)
         if session is not None:
             self._counter.reply(session, message)
+
+    def release(self, run: str) -> str:
+        """Lets go of a run that is to be deleted.
+
+        Returns:
+            Why that cannot be, in words; empty where nothing of the run is held any more.
+        """
+        self.flush()
+        mine = [s for s in (self.sessions.get(run), *self._late.values()) if s is not None and s.run == run]
+        if any(session.pending or not session.lost for session in mine):
+            return f"run {run!r} is being written: end its training first (concept-monitor request {run} stop)"
+        for session in mine:
+            self.sessions.pop(run, None)
+            self._late.pop((run, session.epoch), None)
+            self._forget(session)
+        return ""
 
     def _session(self, run: str, epoch: str) -> Session | None:
         live = self.sessions.get(run)
@@ -197,12 +222,15 @@ class Ingest:
         known, others = counter.reader.run(run), [e for e in counter.reader.epochs(run) if e.epoch != epoch]
         session = self._opened(session or Session(run, epoch, identity), hello, others)
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
+        session.broken = False
         if session.leads:
             self._save_run(session, hello, new=known is None)
         counter.writer.begin_epoch(run, epoch, hello.started, _given(hello.start_step), late=session.late)
         if known is not None and known.probe_fingerprint and not session.probe_fingerprint:
             self._probes.restore(session, known.probe_fingerprint)
         counter.reply(session, self._welcome(session, others))
+        if not session.late:
+            counter.tell_again(session)
 
     def _opened(self, session: Session, hello: Hello, others: Sequence[Epoch]) -> Session:
         """The session in its place: the run's one live process, or one of the dead whose spools are sent."""
@@ -254,7 +282,8 @@ class Ingest:
             self.sessions = {run: session for run, session in self.sessions.items() if not session.lost}
 
     def _finish(self, session: Session, finish: Finish) -> None:
-        """The run ends once its last captures are analysed."""
+        """The run ends once its last captures are analysed, and after all that it logged."""
+        self.flush()
         session.finish = finish
         self._counter.reply(session, Pong())
         if not session.pending:
@@ -268,6 +297,7 @@ class Ingest:
             counter.save(run, state=state, activity="", **stats)
             self._on_finish(run, session.step)
         counter.writer.end_epoch(run, session.epoch, state)
+        reach("end-committed")
         counter.reply(session, FinishAck())
         if self._late.pop((run, session.epoch), None) is None:
             self.sessions.pop(run, None)

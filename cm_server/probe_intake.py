@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 
 import numpy as np
@@ -11,7 +12,10 @@ from cm_server.core.assembly import AssemblyError, ProbeAssembly
 from cm_server.counter import Counter
 from cm_server.detectors.base import ClassLabels
 from cm_server.sessions import Session
+from cm_server.stores.errors import StoreError
 from cm_server.worker import ProbeJob
+
+logger = logging.getLogger(__name__)
 
 
 class ProbeIntake:
@@ -22,7 +26,12 @@ class ProbeIntake:
 
     def restore(self, session: Session, fingerprint: str) -> None:
         """A probe set that may be stored already."""
-        images, labels = self._counter.reader.probe_images(fingerprint), self._counter.reader.probe_labels(fingerprint)
+        reader = self._counter.reader
+        try:
+            images, labels = reader.probe_images(fingerprint), reader.probe_labels(fingerprint)
+        except StoreError as error:  # the client sends it again, and then it is whole
+            logger.warning("run %s: its probe set is asked for again: %s", session.run, error)
+            return
         if images is not None and (labels or not self._counter.needs.labels):
             self._accept(session, fingerprint, images, labels)
 
@@ -76,8 +85,8 @@ class ProbeIntake:
     def _accept(
         self, session: Session, fingerprint: str, images: np.ndarray, labels: tuple[np.ndarray, tuple[str, ...]] | None
     ) -> None:
-        session.probe_fingerprint, session.probe_count = fingerprint, len(images)
         self._counter.save(session.run, activity="waiting for the analysis to begin")
+        session.probe_fingerprint, session.probe_count = fingerprint, len(images)
         self._counter.worker.submit(
             ProbeJob(session.run, fingerprint, images, ClassLabels(*labels) if labels else None)
         )

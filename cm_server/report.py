@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -167,7 +167,8 @@ class RunInfo:
     ended with an exception) and ``lost`` (silent, the connection is gone). ``activity`` says in words what the server
     is doing for it right now, for example ``embedding probe images 320/1024``; empty if nothing special. ``revision``
     grows when what was read before no longer holds: a resumed process superseded a part, or an earlier part came late.
-    ``sample`` says what its captures are taken on: a ``probe`` set, or the ``stream`` of training batches.
+    ``sample`` says what its captures are taken on: a ``probe`` set, or the ``stream`` of training batches. ``name`` is
+    what a person called it last, or else what the training calls itself; ``tags`` are a person's words for it.
     """
 
     run: str
@@ -190,6 +191,7 @@ class RunInfo:
     stats: Mapping[str, object]
     revision: int = 0
     sample: str = "probe"
+    tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,8 @@ class SnapshotInfo:
 @dataclass(frozen=True)
 class SeriesPoint:
     """One layer's summary at one step, as the curves draw it: ``time`` is when it was captured, by the client's clock,
-    ``committed_at`` when the server had it in the store."""
+    ``committed_at`` when the server had it in the store. ``units`` says whether the arrays per unit are still stored:
+    retention gives them up, and keeps the summary."""
 
     sequence: int
     step: int
@@ -219,15 +222,18 @@ class SeriesPoint:
     summary: LayerSummary
     committed_at: float = 0.0
     epoch: str = ""
+    units: bool = True
 
 
 @dataclass(frozen=True)
 class Scalars:
-    """One logged quantity: ``steps [S]`` int64, ``values [S]`` float64."""
+    """One logged quantity: ``steps [S]`` int64, ``values [S]`` float64; ``times [S]`` float64, when each was logged, if
+    it comes from the store's reader."""
 
     name: str
     steps: np.ndarray
     values: np.ndarray
+    times: np.ndarray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -254,12 +260,13 @@ class Alert:
 
 @dataclass(frozen=True)
 class Gap:
-    """A capture or its data that did not arrive, and why."""
+    """A capture or its data that did not arrive, and why; later ones have a higher ``id``, whatever the clocks say."""
 
     run: str
     step: int
     time: float
     reason: str
+    id: int = 0
 
 
 @dataclass(frozen=True)
@@ -271,6 +278,41 @@ class Trail:
     concepts: np.ndarray
     similarities: np.ndarray
     shift: np.ndarray
+
+
+@dataclass(frozen=True)
+class UnitHistory:
+    """One unit at S snapshots of its run, by step; only snapshots whose arrays are stored.
+
+    Attributes:
+        sequences: ``[S]`` int64, the snapshots' sequence numbers.
+        steps: ``[S]`` int64.
+        times: ``[S]`` float64, when each was captured, seconds since 1970.
+        live: ``[S]`` bool; where False, the unit responded to every image alike and the rest of its row says nothing.
+        concepts: ``[S, TOP_CONCEPTS]`` int32, concept indices, best first; -1 where the unit is dead.
+        similarities: ``[S, TOP_CONCEPTS]`` float32, the detector's similarity of each.
+        margin: ``[S]`` float32, best similarity minus the unit's null.
+        tau: ``[S]`` float32, the threshold in force for the unit; NaN where the report has none per unit.
+        stability: ``[S]`` float32, share of resampled probe sets with the same best concept; NaN where not asked for.
+        positions: ``[S, 2]`` float32, place on the run's map; NaN where the unit is dead.
+        shift: ``[S]`` float32, distance of u from the snapshot before in this history; NaN in the first.
+        samples: ``[S, TOP_SAMPLES]`` int32, highest-activating probe images, best first; -1 pads.
+        activations: ``[S, TOP_SAMPLES]`` float32, the pooled activation of each.
+    """
+
+    sequences: np.ndarray
+    steps: np.ndarray
+    times: np.ndarray
+    live: np.ndarray
+    concepts: np.ndarray
+    similarities: np.ndarray
+    margin: np.ndarray
+    tau: np.ndarray
+    stability: np.ndarray
+    positions: np.ndarray
+    shift: np.ndarray
+    samples: np.ndarray
+    activations: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import chain
+from heapq import merge
 
 from cm_server.core.alerting import Finding, Transition
 from cm_server.core.flow import FlowWatch
@@ -42,7 +42,7 @@ class RunWatch:
         self._flow = FlowWatch(settings.flow_rules, now)
         self._watches: dict[tuple[str, str], LayerWatch] = {}
         self._last_step: dict[str, int] = {}
-        self._gap_time = -math.inf
+        self._gap = 0
         self._replay(report)
 
     @property
@@ -83,8 +83,8 @@ class RunWatch:
         return layers + [("", change) for change in self._flow.end()]
 
     def _lost(self, now: float) -> Iterable[Transition]:
-        for gap in self._reader.gaps(self._run, self._gap_time):
-            self._gap_time = gap.time
+        for gap in self._reader.gaps(self._run, self._gap):
+            self._gap = gap.id
             yield from self._flow.lost(gap.reason, now)
 
     def _replay(self, report: SnapshotReport) -> None:
@@ -99,9 +99,10 @@ class RunWatch:
                         self._last_step[kind] = point.step
                         arrivals[point.sequence] = (point.committed_at, "", point.step)
         gaps = self._reader.gaps(self._run)
-        self._gap_time = gaps[-1].time if gaps else -math.inf
+        self._gap = gaps[-1].id if gaps else 0
         lost = ((gap.time, gap.reason, -1) for gap in gaps)
-        self._flow.recall(sorted(chain(lost, arrivals.values())))
+        # Each kind in the order in which it came, even where the clock was set back; between them the time decides.
+        self._flow.recall(merge((arrivals[key] for key in sorted(arrivals)), lost))
 
     def _watch(self, layer: str, kind: str) -> LayerWatch:
         watch = self._watches.get((layer, kind))

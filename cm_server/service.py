@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,19 +15,26 @@ from urllib.parse import urlsplit
 import zmq
 
 from cm_client.protocol import encode, limits
-from cm_client.protocol.messages import AlertNotice
 from cm_server.alert_desk import AlertDesk
+from cm_server.attempts import Attempts
 from cm_server.cache import ArrayCache
+from cm_server.core.retention import Retention
+from cm_server.counter import notice_of
 from cm_server.delivery_desk import DeliveryDesk
 from cm_server.events import EventPublisher, write_discovery
+from cm_server.fault_points import reach
 from cm_server.ingest import Ingest
+from cm_server.keeping_desk import KeepingDesk
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
 from cm_server.report import Alert
+from cm_server.result_desk import ResultDesk
 from cm_server.rules import RuleBook
+from cm_server.store_trouble import StoreTrouble
+from cm_server.stores.errors import why_unwritable
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
-from cm_server.worker import Activity, AnalysisWorker, Done, Failed, Ready, Result, WorkerSettings
+from cm_server.worker import AnalysisWorker, WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +59,7 @@ class ServiceSettings:
         worker: how to analyse.
         rules: when to raise an alert.
         notify: how alerts are delivered.
+        retention: which snapshots keep their arrays.
     """
 
     listen: str
@@ -60,6 +69,7 @@ class ServiceSettings:
     worker: WorkerSettings
     rules: RuleBook = field(default_factory=RuleBook)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    retention: Retention = field(default_factory=Retention)
 
 
 class Service:
@@ -86,9 +96,22 @@ class Service:
         self._waker, self._wakeable = socket.socketpair()
         self._waker.setblocking(False)
         self._wakeable.setblocking(False)
-        self._worker = AnalysisWorker(settings.worker, ArrayCache(settings.cache), self._wake)
+        cache, attempts = ArrayCache(settings.cache), Attempts(settings.store)
+        self._worker = AnalysisWorker(settings.worker, cache, self._wake, attempts)
+        self._keeping = KeepingDesk(
+            self._writer,
+            self._reader,
+            self._release,
+            settings.retention,
+            lambda run: self._publisher.publish("run", run),
+        )
         self._delivery = DeliveryDesk(
-            self._writer, self._reader, settings.notify, self._wake, lambda run: self._publisher.publish("alert", run)
+            self._writer,
+            self._reader,
+            settings.notify,
+            self._wake,
+            lambda run: self._publisher.publish("alert", run),
+            self._keeping.carry_out,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
         notifiers = [LogNotifier(), *shown]
@@ -104,10 +127,16 @@ class Service:
             self._send,
             self._desk.end,
         )
+        self._results = ResultDesk(self._writer, self._worker, self._publisher, self._ingest, self._desk)
+        self._trouble = StoreTrouble(settings.store, self._writer.try_out)
         self._store = settings.store
         self._sequence = 0
         self._stopping = False
-        self._concepts_saved: set[str] = set()
+
+    @property
+    def trouble(self) -> str:
+        """Why the store cannot be written; empty while it can."""
+        return self._trouble.reason
 
     @property
     def events(self) -> str:
@@ -120,7 +149,7 @@ class Service:
         Returns:
             Whether the analysis thread ended too; if not, it is deep in native code and only a hard exit is clean.
         """
-        self._mark_abandoned()
+        self._guarded(self._mark_abandoned)
         self._worker.start()
         write_discovery(self._store, self.listen, self.events)
         poller = zmq.Poller()
@@ -128,14 +157,41 @@ class Service:
         poller.register(self._wakeable, zmq.POLLIN)
         on_ready()
         while not self._stopping:
-            poller.poll(_POLL_MS)
-            self._take_messages()
-            self._take_results()
-            self._ingest.check_silence()
-            self._desk.tick()
-            self._delivery.tick()
+            if self._trouble.waits:
+                time.sleep(_POLL_MS / 1000)  # messages wait in the sockets: a poll would return at once
+            else:
+                poller.poll(_POLL_MS)
+                self._guarded(self._turn)
             self._publisher.heartbeat()
         return self._close()
+
+    def _turn(self) -> None:
+        self._drain_wakes()
+        self._trouble.try_again()
+        self._results.take()
+        self._trouble.over()
+        self._take_messages()
+        self._results.take()
+        self._ingest.check_silence()
+        self._desk.tick()
+        self._delivery.tick()
+        if self._keeping.tick():
+            self._wake()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Does something of which no failure may end the runs of all."""
+        try:
+            work()
+        except Exception as error:
+            if not self._trouble.met(error):
+                logger.exception("something went wrong and is passed over")
+
+    def _release(self, run: str) -> str:
+        """Lets go of a run that is to be deleted; returns why not."""
+        reason = self._ingest.release(run)
+        if not reason:
+            self._desk.forget(run)
+        return reason
 
     def stop(self) -> None:
         """Asks the loop to end."""
@@ -144,8 +200,8 @@ class Service:
 
     def _close(self) -> bool:
         ended = self._worker.stop(timeout=5)
-        self._take_results()
-        self._delivery.close()
+        self._guarded(self._results.take)  # what cannot be stored was not acknowledged: it comes again
+        self._guarded(self._delivery.close)
         self._writer.close()
         self._reader.close()
         self._publisher.close()
@@ -171,73 +227,24 @@ class Service:
             try:
                 identity, *frames = self._socket.recv_multipart(flags=zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                break
+            reach("message-received")
             try:
                 self._ingest.receive(identity.bytes, [frame.buffer for frame in frames])
-            except Exception:  # one client's message, or a full disk, must not end the others' runs
+            except Exception as error:  # one client's message must not end the others' runs
+                if why_unwritable(error):
+                    raise
                 logger.exception("a message could not be handled and was skipped")
+        self._ingest.flush()
 
-    def _take_results(self) -> None:
+    def _drain_wakes(self) -> None:
         with suppress(BlockingIOError):
             while self._wakeable.recv(4096):
                 pass
-        for result in self._worker.results():
-            try:
-                self._apply(result)
-            except Exception:
-                logger.exception("a result could not be stored; its capture is not acknowledged")
-
-    def _apply(self, result: Result) -> None:
-        if isinstance(result, Activity):
-            self._writer.save_run(result.run, activity=result.text)
-            self._publisher.publish("run", result.run)
-        elif isinstance(result, Ready):
-            self._on_ready_probe(result)
-        elif isinstance(result, Done):
-            self._on_report(result)
-        else:
-            self._on_failed(result)
-
-    def _on_ready_probe(self, ready: Ready) -> None:
-        vocabulary = ready.vocabulary
-        concepts = vocabulary.concepts
-        if concepts.fingerprint not in self._concepts_saved:
-            categories = [c or "" for c in concepts.categories]
-            self._writer.save_concept_set(concepts.fingerprint, concepts.name, list(concepts.words), categories)
-            self._writer.save_map(vocabulary.map_fingerprint, vocabulary.layout)
-            self._concepts_saved.add(concepts.fingerprint)
-        self._writer.save_run(
-            ready.run,
-            encoder=ready.encoder,
-            concept_fingerprint=concepts.fingerprint,
-            map_fingerprint=vocabulary.map_fingerprint,
-            activity="",
-        )
-        self._publisher.publish("run", ready.run)
-
-    def _on_report(self, done: Done) -> None:
-        report = done.report
-        self._writer.commit_snapshot(report)
-        deepest = list(report.layers.values())[-1].summary
-        running = {"state": "running"} if report.run in self._ingest.sessions else {}
-        self._writer.save_run(report.run, activity="", temperature=deepest.temperature, **running)
-        self._ingest.committed(report.run, report.epoch, report.capture, "committed")
-        self._publisher.publish("snapshot", report.run, report.step)
-        self._desk.report(report)
-
-    def _on_failed(self, failed: Failed) -> None:
-        if failed.capture < 0:
-            self._writer.save_run(failed.run, activity=f"analysis failed: {failed.reason}"[:500])
-            self._publisher.publish("run", failed.run)
-            return
-        self._writer.add_gap(failed.run, failed.step, failed.reason[:200], failed.epoch, failed.capture)
-        self._ingest.committed(failed.run, failed.epoch, failed.capture, failed.reason[:200])
-        self._publisher.publish("gap", failed.run, failed.step)
 
     def _on_alert(self, alert: Alert) -> None:
         self._publisher.publish("alert", alert.run, alert.step)
-        fields = {k: v for k, v in asdict(alert).items() if k in AlertNotice.__annotations__}
-        self._ingest.reply(alert.run, AlertNotice(**fields))
+        self._ingest.reply(alert.run, notice_of(alert))
 
     def _send(self, identity: bytes, message: Any, run: str, epoch: str) -> None:
         self._sequence += 1

@@ -40,6 +40,7 @@ class Session:
         late: the process is gone, and what it left on its disk is sent by another one.
         leads: what it says of the run as a whole counts: it is alive, or nobody newer is there.
         begun: whether a capture has been handed to the analysis.
+        broken: a message of it could not be handled: it is asked to start over, which loses nothing.
     """
 
     run: str
@@ -61,6 +62,7 @@ class Session:
     late: bool = False
     leads: bool = True
     begun: bool = False
+    broken: bool = False
 
     def yields_to(self, epoch: str, now: float) -> bool | None:
         """Whether another process may take over this run.
@@ -77,6 +79,13 @@ class Session:
             return True
         asked = self.rivals.setdefault(epoch, now)
         return False if now - asked > 2 * RIVAL_SECONDS else None
+
+    def breaks(self) -> None:
+        """Forgets all that is under way: of a message handled by half nobody knows which half."""
+        self.broken, self.probe, self.probe_fingerprint, self.finish = True, None, "", None
+        for held in (self.captures, self.samples, self.whole, self.pending):
+            held.clear()
+        self.layers = []
 
     def begin_capture(self, start: CaptureStart) -> None:
         """Opens a capture; a repeated start begins it anew.

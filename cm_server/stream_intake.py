@@ -80,8 +80,8 @@ class StreamIntake:
             self._counter.reply(session, ImagesWanted(number, rows))
         if assembly.complete and number in session.whole:
             del session.samples[number]
-            session.pending.add(number)
             self._submit(session, session.whole.pop(number), assembly.keys)
+            session.pending.add(number)
 
     def _submit(self, session: Session, capture: Capture, keys: list[str]) -> None:
         reader = self._counter.reader

@@ -1,7 +1,8 @@
 """The one analysis worker: a thread that owns the encoder and turns probe sets and captures into results.
 
-Jobs go in, results come out; it touches neither sockets nor the store. A job that fails gives a `Failed` result with
-its reason in words, and the thread lives on.
+Jobs go in, results come out; it touches neither sockets nor the store. A job that fails is tried once more, unless the
+fault is in what was sent (`ValueError`); then it gives a `Failed` result with its reason in words, and the thread lives
+on. What takes the whole process with it is remembered by `Attempts`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cm_client.protocol.needs import parse_needs
+from cm_server.attempts import Attempts
 from cm_server.cache import ArrayCache
 from cm_server.calibration import LayerCalibration, ProbeContext, calibrate, labelled_context, probe_context
 from cm_server.concepts import ConceptSet
@@ -23,6 +25,7 @@ from cm_server.core.assembly import Capture
 from cm_server.detectors import AnyDetector, LabelledDetector
 from cm_server.detectors.base import ClassLabels, ProbeView
 from cm_server.encoders import Encoder
+from cm_server.fault_points import reach
 from cm_server.pipeline import Analysis, analyse
 from cm_server.report import SnapshotReport
 from cm_server.stream_analysis import StreamAnalysis, StreamJob
@@ -148,12 +151,16 @@ class AnalysisWorker:
         settings: how to analyse.
         cache: embeddings, maps, calibrations.
         wake: called (from the worker's thread) whenever a result is ready.
+        attempts: remembers what earlier servers died of.
     """
 
-    def __init__(self, settings: WorkerSettings, cache: ArrayCache, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: WorkerSettings, cache: ArrayCache, wake: Callable[[], None], attempts: Attempts | None = None
+    ) -> None:
         self._settings = settings
         self._cache = cache
         self._wake = wake
+        self._attempts = attempts or Attempts()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
         self._labelled = settings.detector if isinstance(settings.detector, LabelledDetector) else None
@@ -200,6 +207,8 @@ class AnalysisWorker:
         """
         self._jobs.put(None)
         self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._attempts.interrupted()
         return not self._thread.is_alive()
 
     def _work(self) -> None:
@@ -210,33 +219,33 @@ class AnalysisWorker:
         except Exception:
             logger.exception("the concept words could not be laid out; the first run will try again")
         while (job := self._jobs.get()) is not None:
-            try:
-                self._run_job(job)
-            except Exception as error:  # whatever a job does, the server lives
-                self._fail(job, error)
+            if isinstance(job, ForgetJob):
+                self._forget(job)
+            elif reason := self._attempts.run(_what(job), lambda job=job: self._run_job(job)):
+                self._fail(job, reason)
 
-    def _run_job(self, job: Job) -> None:
-        if isinstance(job, ForgetJob):
-            self._runs.pop((job.run, job.fingerprint), None)
-            self._unfit.pop((job.run, job.fingerprint), None)
-            if self._stream is not None:
-                self._stream.forget(job.run)
-        elif isinstance(job, ProbeJob):
+    def _run_job(self, job: ProbeJob | CaptureJob | StreamJob) -> None:
+        reach("analysis")
+        if isinstance(job, ProbeJob):
             self._prepare(job)
         elif isinstance(job, StreamJob):
             self._analyse_stream(job)
         else:
             self._analyse(job)
 
-    def _fail(self, job: Job, error: Exception) -> None:
-        logger.warning("analysis of run %s failed: %s", job.run, error, exc_info=not isinstance(error, ValueError))
-        capture = job.capture if isinstance(job, CaptureJob | StreamJob) else None
-        number, step = (capture.capture, capture.step) if capture else (-1, -1)
-        epoch = job.epoch if isinstance(job, CaptureJob | StreamJob) else ""
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    def _forget(self, job: ForgetJob) -> None:
+        self._runs.pop((job.run, job.fingerprint), None)
+        self._unfit.pop((job.run, job.fingerprint), None)
+        if self._stream is not None:
+            self._stream.forget(job.run)
+
+    def _fail(self, job: ProbeJob | CaptureJob | StreamJob, reason: str) -> None:
+        logger.warning("analysis of run %s failed: %s", job.run, reason)
         if isinstance(job, ProbeJob):
             self._unfit[job.run, job.fingerprint] = reason
-        self._give(Failed(job.run, number, step, reason, epoch))
+            self._give(Failed(job.run, -1, -1, reason))
+            return
+        self._give(Failed(job.run, job.capture.capture, job.capture.step, reason, job.epoch))
 
     def _prepare(self, job: ProbeJob) -> None:
         encoder, key = self._settings.encoder, (job.run, job.fingerprint)
@@ -324,3 +333,9 @@ class AnalysisWorker:
     def _give(self, result: Result) -> None:
         self._results.append(result)
         self._wake()
+
+
+def _what(job: ProbeJob | CaptureJob | StreamJob) -> str:
+    if isinstance(job, ProbeJob):
+        return f"probe set {job.fingerprint} of run {job.run}"
+    return f"capture {job.capture.capture} of run {job.run}, process {job.epoch}"

@@ -119,7 +119,8 @@ def _unit(unit: int, gained: Sequence[int], lost: Sequence[int], words: Sequence
 
 def _frequent(reader: StoreReader, run: str, layer: str) -> list[tuple[int, float]]:
     reports = (reader.report(run, layer, snapshot.step) for snapshot in reader.snapshots(run))
-    return frequent_concepts((moment(found[1]) for found in reports if found is not None), SHOWN)
+    held = {found[0].sequence: found[1] for found in reports if found is not None}  # arrays that were given up: once
+    return frequent_concepts((moment(report) for report in held.values()), SHOWN)
 
 
 def _nearness(before: Moment, after: Moment, anchor: str, encoder: str) -> dict[str, Any]:

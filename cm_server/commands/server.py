@@ -24,9 +24,12 @@ from cm_server.config import (
     read_file,
     resolve,
 )
+from cm_server.core.retention import Retention, RetentionError, parse
+from cm_server.fault_points import VARIABLE, arm
 from cm_server.notifiers.log import ALERT_LOGGER
 from cm_server.notifiers.redaction import guard
 from cm_server.rules import RuleBook
+from cm_server.sizes import size
 
 if TYPE_CHECKING:
     from cm_server.detectors import AnyDetector
@@ -69,6 +72,17 @@ RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of
 ALLOW_COMMANDS = Option(
     "allow_commands", bool, False, "let [notify.command…] tables of the TOML file run programs", in_file=False
 )
+RETAIN = Option(
+    "retain",
+    str,
+    "all",
+    "which snapshots keep their arrays per neuron (curves always stay): all, or one or more of last:N, every:N, thin:N "
+    "(all of the newest N, then fewer with age)",
+    metavar="RULES",
+)
+RUN_LIMIT = Option(
+    "run_limit", str, "", "most bytes of arrays per run, such as 20GB; older ones go first", metavar="SIZE"
+)
 DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
 OPTIONS = (
     *PLACES,
@@ -79,6 +93,8 @@ OPTIONS = (
     Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
     DELIVER,
     ALLOW_COMMANDS,
+    RETAIN,
+    RUN_LIMIT,
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
 
@@ -94,6 +110,7 @@ def run(arguments: Sequence[str]) -> int:
         level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     _set_up_alert_output(notify)
+    arm(os.environ.get(VARIABLE, ""))
     serve(values, book, notify)
     return 0
 
@@ -123,6 +140,22 @@ def notify_settings(flags: argparse.Namespace, values: Mapping[str, Any]) -> Not
     return replace(settings, terminal=sys.stderr.isatty()) if settings.terminal is None else settings
 
 
+def retention(rules: str, limit: str, rules_flag: str, limit_flag: str) -> Retention:
+    """What to keep, from two settings.
+
+    Raises:
+        ConfigError: one of them cannot be read.
+    """
+    try:
+        most = size(limit) if limit else 0
+    except ValueError as error:
+        raise ConfigError(f"{limit_flag} is {error}") from None
+    try:
+        return parse(rules, most)
+    except RetentionError as error:
+        raise ConfigError(f"{rules_flag}: {error}") from None
+
+
 def _set_up_alert_output(notify: NotifySettings) -> None:
     """No secret in a log line; and where alerts are shown in frames, not each of them once more as a line."""
     handlers = logging.getLogger().handlers
@@ -134,6 +167,7 @@ def _set_up_alert_output(notify: NotifySettings) -> None:
 
 def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> None:
     """Builds the service from resolved options and runs it."""
+    keep = retention(values["retain"], values["run_limit"], "--retain", "--run-limit")
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
     if values["nice"]:
@@ -148,6 +182,7 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             worker=_worker_settings(values, book.watched_words()),
             rules=book,
             notify=notify,
+            retention=keep,
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):

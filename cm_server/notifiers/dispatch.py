@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
+from cm_server.clock import SteadyClock
 from cm_server.core import outbox
 from cm_server.core.delivery import KEPT_SECONDS, Delivery
 from cm_server.core.outbox import Failure, Outbox
@@ -34,16 +35,6 @@ PAUSE_SECONDS = 5.0
 """After trouble with the store (a full disk), this long passes before the next try."""
 PRUNE_SECONDS = 30 * 86_400.0
 _Result = tuple[Letter, Failure | None]
-
-
-class SteadyClock:
-    """Seconds since 1970 that never go back while the process lives, whatever is done to the system's clock."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        return self._offset + time.monotonic()
 
 
 class Dispatcher:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
@@ -9,6 +12,8 @@ from cm_server.stores import schema
 from cm_server.stores.lineage import Epoch, cuts
 
 _T = schema.epochs.c
+_AT_ONCE = 500
+"""Runs in one query: SQLite bounds the number of variables."""
 
 
 def begin(connection: sa.Connection, run: str, epoch: str, begun: float, start_step: int | None, late: bool) -> None:
@@ -33,24 +38,46 @@ def begin(connection: sa.Connection, run: str, epoch: str, begun: float, start_s
     connection.execute(sa.insert(schema.epochs).values(**row))
 
 
+Told = tuple[str, str, int, int]
+"""Run, process, and the lowest and highest step that it tells of."""
+
+
 def note(connection: sa.Connection, run: str, epoch: str, low: int, high: int) -> None:
     """A process tells of steps ``low`` to ``high``; the run's revision grows where that changes its past."""
-    known = {other.epoch: other for other in read(connection, run)}
-    mine = known.get(epoch)
-    if mine is None:
-        return
-    if mine.first_step is None:
-        low = min(low, _start_step(connection, run, epoch, low))
-    first = low if mine.first_step is None else min(low, mine.first_step)
-    last = high if mine.last_step is None else max(high, mine.last_step)
-    if (first, last) != (mine.first_step, mine.last_step):
-        where = sa.and_(_T.run == run, _T.epoch == epoch)
-        connection.execute(sa.update(schema.epochs).where(where).values(first_step=first, last_step=last))
-    others = [other for other in known.values() if other.epoch != epoch and other.last_step is not None]
-    newer = any((other.begun, other.epoch) > (mine.begun, mine.epoch) for other in others)
-    if newer or (first != mine.first_step and any((other.last_step or 0) >= first for other in others)):
+    note_all(connection, [(run, epoch, low, high)])
+
+
+def note_all(connection: sa.Connection, told: Sequence[Told]) -> None:
+    """`note` of several processes, with few statements however many they are."""
+    known = _of_runs(connection, sorted({run for run, *_ in told}))
+    moved, changed = [], set()
+    for run, epoch, low, high in told:
+        mine = next((other for other in known[run] if other.epoch == epoch), None)
+        if mine is None:
+            continue
+        if mine.first_step is None:
+            low = min(low, _start_step(connection, run, epoch, low))
+        first = low if mine.first_step is None else min(low, mine.first_step)
+        last = high if mine.last_step is None else max(high, mine.last_step)
+        if (first, last) != (mine.first_step, mine.last_step):
+            moved.append({"of_run": run, "of_epoch": epoch, "first": first, "last": last})
+        if _changes_past(mine, first, known[run]):
+            changed.add(run)
+        known[run] = [replace(o, first_step=first, last_step=last) if o is mine else o for o in known[run]]
+    if moved:
+        where = sa.and_(_T.run == sa.bindparam("of_run"), _T.epoch == sa.bindparam("of_epoch"))
+        values = {"first_step": sa.bindparam("first"), "last_step": sa.bindparam("last")}
+        connection.execute(sa.update(schema.epochs).where(where).values(**values), moved)
+    for run in sorted(changed):
         runs = schema.runs
         connection.execute(sa.update(runs).where(runs.c.run == run).values(revision=runs.c.revision + 1))
+
+
+def _changes_past(mine: Epoch, first: int, of_run: Sequence[Epoch]) -> bool:
+    """Whether what a process tells changes what was read of the run before."""
+    others = [other for other in of_run if other.epoch != mine.epoch and other.last_step is not None]
+    newer = any((other.begun, other.epoch) > (mine.begun, mine.epoch) for other in others)
+    return newer or (first != mine.first_step and any((other.last_step or 0) >= first for other in others))
 
 
 def end(connection: sa.Connection, run: str, epoch: str, state: str) -> None:
@@ -61,9 +88,19 @@ def end(connection: sa.Connection, run: str, epoch: str, state: str) -> None:
 
 def read(connection: sa.Connection, run: str) -> list[Epoch]:
     """The processes of a run, oldest first."""
-    columns = (_T.epoch, _T.begun, _T.first_step, _T.last_step, _T.ended)
-    rows = connection.execute(sa.select(*columns).where(_T.run == run).order_by(_T.begun, _T.epoch))
-    return [Epoch(*row) for row in rows]
+    return _of_runs(connection, [run])[run]
+
+
+def _of_runs(connection: sa.Connection, runs: Sequence[str]) -> dict[str, list[Epoch]]:
+    """The processes of several runs, each run's oldest first."""
+    found: dict[str, list[Epoch]] = {run: [] for run in runs}
+    columns = (_T.run, _T.epoch, _T.begun, _T.first_step, _T.last_step, _T.ended)
+    for start in range(0, len(runs), _AT_ONCE):
+        some = runs[start : start + _AT_ONCE]
+        chosen = _T.run == some[0] if len(some) == 1 else _T.run.in_(some)  # a list is compiled anew each time
+        for run, *about in connection.execute(sa.select(*columns).where(chosen).order_by(_T.begun, _T.epoch)):
+            found[run].append(Epoch(*about))
+    return found
 
 
 def current(connection: sa.Connection, run: str, epoch: sa.ColumnElement, step: sa.ColumnElement) -> sa.ColumnElement:

@@ -15,10 +15,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores import schema
-from cm_server.stores.errors import StoreError
+from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.segments import ArraySpec, Extent, SegmentWriter, read_record
 
 FOLDER = "images"
+PART = "all"
+"""Below it: images belong to no one run."""
 KEY_BYTES = 32
 _AT_ONCE = 500
 """Keys in one query: SQLite bounds the number of variables."""
@@ -29,7 +31,7 @@ class PictureWriter:
 
     def __init__(self, directory: Path, engine: sa.Engine) -> None:
         self._engine = engine
-        self._segments = SegmentWriter(directory / FOLDER, "all")
+        self._segments = SegmentWriter(directory / FOLDER, PART)
 
     def save_images(self, images: Mapping[str, np.ndarray]) -> None:
         """Stores uint8 ``[H, W, 3]`` images by key; a key that is there keeps its image."""
@@ -38,7 +40,7 @@ class PictureWriter:
         rows = []
         for key, image in images.items():
             extent = self._segments.append({"image": image})
-            rows.append({"key": key, "digest": _digest(image)} | asdict(extent))
+            rows.append({"key": key, "digest": digest_of(image)} | asdict(extent))
         self._segments.sync()
         with self._engine.begin() as connection:
             connection.execute(insert(schema.images).on_conflict_do_nothing(), rows)
@@ -48,6 +50,11 @@ class PictureWriter:
         row = {"fingerprint": fingerprint, "image_keys": bytes.fromhex("".join(keys))}
         with self._engine.begin() as connection:
             connection.execute(insert(schema.sample_sets).values(**row).on_conflict_do_nothing())
+
+    @property
+    def writing(self) -> str:
+        """The segment that is appended to now; empty if none is open."""
+        return self._segments.name
 
     def close(self) -> None:
         """Closes the open segment."""
@@ -71,6 +78,12 @@ class PictureReader:
         Raises:
             StoreError: one is not stored, or damaged.
         """
+        try:
+            return self._images(keys)
+        except MissingBytesError:  # a compaction moved the bytes after the look into the index
+            return self._images(keys)
+
+    def _images(self, keys: Sequence[str]) -> list[np.ndarray]:
         places = {row["key"]: row for row in self._rows(keys, schema.images)}
         missing = [key for key in keys if key not in places]
         if missing:
@@ -101,7 +114,8 @@ class PictureReader:
                 yield from connection.execute(query).mappings()
 
 
-def _digest(image: np.ndarray) -> str:
+def digest_of(image: np.ndarray) -> str:
+    """sha256 of what an image shows."""
     return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 

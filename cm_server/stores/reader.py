@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -24,12 +26,18 @@ from cm_server.report import (
     SeriesPoint,
     SnapshotInfo,
     Trail,
+    UnitHistory,
 )
 from cm_server.stores import epochs, schema
-from cm_server.stores.errors import StoreError
+from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.lineage import Epoch
+from cm_server.stores.listed import ListedFiles
 from cm_server.stores.pictures import PictureReader
-from cm_server.stores.segments import ArraySpec, Extent, read_record, read_row
+from cm_server.stores.seals import seal_of
+from cm_server.stores.segments import ArraySpec, Extent, read_record
+from cm_server.stores.unit_rows import Place, unit_columns
+
+T = TypeVar("T")
 
 
 class StoreReader:
@@ -43,6 +51,7 @@ class StoreReader:
         self.directory = Path(directory)
         self._engine = schema.open_engine(self.directory, writer=False)
         self.pictures = PictureReader(self.directory, self._engine)
+        self._listed = ListedFiles(self.directory, self._engine)
 
     def close(self) -> None:
         """Closes the index."""
@@ -54,12 +63,12 @@ class StoreReader:
 
     def runs(self) -> list[RunInfo]:
         """All runs, newest first."""
-        return [RunInfo(**row) for row in self._rows(sa.select(schema.runs).order_by(schema.runs.c.created.desc()))]
+        return [_run(row) for row in self._rows(sa.select(schema.runs).order_by(schema.runs.c.created.desc()))]
 
     def run(self, run: str) -> RunInfo | None:
         """One run, or None."""
         rows = self._rows(sa.select(schema.runs).where(schema.runs.c.run == run))
-        return RunInfo(**rows[0]) if rows else None
+        return _run(rows[0]) if rows else None
 
     def layers(self, run: str) -> list[tuple[str, int]]:
         """The captured layers and their unit counts, in the network's order."""
@@ -76,6 +85,15 @@ class StoreReader:
         query = sa.select(table).where(table.c.run == run, table.c.sequence > after)
         query = query.where(self._current(run, table)).order_by(table.c.step, table.c.sequence)
         return [SnapshotInfo(**row) for row in self._rows(query)]
+
+    def newest_sequence(self) -> int:
+        """The sequence number of the newest snapshot of all runs; 0 while there is none."""
+        return int(self._rows(sa.select(sa.func.max(schema.snapshots.c.sequence).label("n")))[0]["n"] or 0)
+
+    def grown(self, after: int) -> list[str]:
+        """Runs with snapshots of a sequence number above ``after``."""
+        table = schema.snapshots.c
+        return [row["run"] for row in self._rows(sa.select(table.run).where(table.sequence > after).distinct())]
 
     def epochs(self, run: str) -> list[Epoch]:
         """The training processes of a run, oldest first."""
@@ -94,6 +112,7 @@ class StoreReader:
                 when.c.captured_at,
                 when.c.committed_at,
                 when.c.epoch,
+                (table.c.segment != "").label("units"),
             )
             .join(when, when.c.sequence == table.c.sequence)
             .where(table.c.run == run, table.c.sequence > after, self._current(run, when))
@@ -103,20 +122,35 @@ class StoreReader:
             query = query.where(table.c.layer == layer)
         found: dict[str, list[SeriesPoint]] = {name: [] for name, _ in self.layers(run) if layer in (None, name)}
         for row in self._rows(query):
-            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"], row["epoch"])
+            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"], row["epoch"], row["units"])
             found.setdefault(row["layer"], []).append(SeriesPoint(row["sequence"], row["step"], *when_at))
         return found
 
     def report(self, run: str, layer: str, step: int | None = None) -> tuple[SnapshotInfo, LayerReport] | None:
-        """One layer's report at the last snapshot not after ``step`` (None: the newest); None if there is none."""
+        """One layer's report at the last snapshot not after ``step`` (None: the newest) whose arrays are stored.
+
+        Returns:
+            Which snapshot that is, and its report; None if there is none.
+
+        Raises:
+            StoreError: its bytes are missing or damaged.
+        """
+        return self._again(lambda: self._report(run, layer, step))
+
+    def _report(self, run: str, layer: str, step: int | None) -> tuple[SnapshotInfo, LayerReport] | None:
         table, when = schema.layer_reports, schema.snapshots
         query = sa.select(table).join(when, when.c.sequence == table.c.sequence)
-        query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))
+        query = query.where(table.c.run == run, table.c.layer == layer, table.c.segment != "", self._current(run, when))
         if step is not None:
             query = query.where(table.c.step <= step)
         rows = self._rows(query.order_by(table.c.step.desc(), table.c.sequence.desc()).limit(1))
         if not rows:
             return None
+        if rows[0]["seal"] not in (None, seal_of(rows[0])):
+            raise StoreError(
+                f"index.sqlite is damaged: the checksum of run {run!r}, step {rows[0]['step']}, layer {layer!r} does "
+                "not match; restore the store from a backup, or look at `concept-monitor runs verify`"
+            )
         arrays = read_record(self.directory / "segments", _extent(rows[0]))
         info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
         texts = self._descriptions(rows[0]["sequence"], layer)
@@ -133,25 +167,50 @@ class StoreReader:
         Raises:
             StoreError: the layer has no such unit.
         """
+        found = self._unit(run, layer, unit, ("positions", "concepts", "similarities", "shift"), until, after)
+        return Trail(
+            steps=found["steps"],
+            positions=found["positions"],
+            concepts=found["concepts"][:, 0],
+            similarities=found["similarities"][:, 0],
+            shift=found["shift"],
+        )
+
+    def unit_history(self, run: str, layer: str, unit: int) -> UnitHistory:
+        """All that is stored of one unit, at every snapshot of the run whose arrays are there.
+
+        Raises:
+            StoreError: the layer has no such unit.
+        """
+        names = [f.name for f in fields(UnitHistory) if f.name not in ("sequences", "steps", "times")]
+        return UnitHistory(**self._unit(run, layer, unit, names))
+
+    def _unit(
+        self, run: str, layer: str, unit: int, names: Sequence[str], until: int | None = None, after: int = 0
+    ) -> dict[str, np.ndarray]:
+        """Sequence numbers, steps, times and the unit's rows of some arrays, by step."""
         table, when = schema.layer_reports, schema.snapshots
-        query = sa.select(table).join(when, when.c.sequence == table.c.sequence)
-        query = query.where(table.c.run == run, table.c.layer == layer, table.c.sequence > after)
-        query = query.where(self._current(run, when)).order_by(table.c.step, table.c.sequence)
+        arrays = sa.type_coerce(table.c.arrays, sa.Text)  # parsed once, not once a snapshot
+        query = sa.select(table.c.sequence, table.c.step, when.c.captured_at, table.c.segment, table.c.offset, arrays)
+        query = query.join(when, when.c.sequence == table.c.sequence)
+        query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))
+        if after:
+            query = query.where(table.c.sequence > after)
         if until is not None:
             query = query.where(table.c.step <= until)
-        rows = self._rows(query)
-        root = self.directory / "segments"
-        column = {
-            name: [read_row(root, _extent(row), name, unit) for row in rows]
-            for name in ("positions", "concepts", "similarities", "shift")
-        }
-        return Trail(
-            steps=np.array([row["step"] for row in rows], dtype=np.int64),
-            positions=np.array(column["positions"], dtype=np.float32).reshape(-1, 2),
-            concepts=np.array([c[0] for c in column["concepts"]], dtype=np.int32),
-            similarities=np.array([s[0] for s in column["similarities"]], dtype=np.float32),
-            shift=np.array(column["shift"], dtype=np.float32),
-        )
+        query = query.order_by(table.c.step, table.c.sequence)
+        return self._again(lambda: unit_columns(self.directory / "segments", self._places(query), names, unit))
+
+    def _places(self, query: sa.Select) -> list[Place]:
+        with self._engine.connect() as connection:
+            return [Place(*row) for row in connection.execute(query)]
+
+    def _again(self, read: Callable[[], T]) -> T:
+        """What ``read`` gives; once more where a compaction moved the bytes after the look into the index."""
+        try:
+            return read()
+        except MissingBytesError:
+            return read()
 
     def scalars(self, run: str, after: int = 0) -> tuple[dict[str, Scalars], int]:
         """Logged quantities by name, and the row number to pass as ``after`` next time."""
@@ -167,6 +226,7 @@ class StoreReader:
                 name,
                 np.array([row["step"] for row in mine], dtype=np.int64),
                 np.array([_number(row["value"]) for row in mine], dtype=np.float64),
+                np.array([row["time"] for row in mine], dtype=np.float64),
             )
             for name, mine in found.items()
         }, (rows[-1]["id"] if rows else after)
@@ -179,15 +239,19 @@ class StoreReader:
         rows: list[dict[str, Any]] = [{**row, "value": _number(row["value"])} for row in self._rows(query)]
         return [Alert(**row) for row in rows]
 
-    def gaps(self, run: str, after: float = -math.inf) -> list[Gap]:
-        """Captures that did not become snapshots, noted after a time, oldest first."""
+    def gaps(self, run: str, after: int = 0) -> list[Gap]:
+        """Captures that did not become snapshots, with an id above ``after``, in the order in which they were noted."""
         table = schema.gaps
-        query = sa.select(table).where(table.c.run == run, self._current(run, table)).order_by(table.c.id)
-        rows = self._rows(query if after == -math.inf else query.where(table.c.time > after))
-        return [Gap(row["run"], row["step"], row["time"], row["reason"]) for row in rows]
+        query = sa.select(table).where(table.c.run == run, table.c.id > after, self._current(run, table))
+        rows = self._rows(query.order_by(table.c.id))
+        return [Gap(row["run"], row["step"], row["time"], row["reason"], row["id"]) for row in rows]
 
     def concept_map(self, run: str) -> ConceptMap | None:
-        """The run's frozen map of the words; None while it is not fitted yet."""
+        """The run's frozen map of the words; None while it is not fitted yet.
+
+        Raises:
+            StoreError: it is damaged.
+        """
         info = self.run(run)
         if info is None or not info.map_fingerprint:
             return None
@@ -215,16 +279,22 @@ class StoreReader:
         return np.asarray(images[sample])
 
     def probe_images(self, fingerprint: str) -> np.ndarray | None:
-        """All images of a probe set, uint8 ``[N, H, W, 3]``, mapped and not read; None if not stored."""
-        path = self.directory / "probes" / f"{fingerprint}.npy"
-        if not fingerprint.isalnum() or not path.exists():
-            return None
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        """All images of a probe set, uint8 ``[N, H, W, 3]``, mapped and not copied; None if not stored.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        path = self._listed.path(f"probes/{fingerprint}.npy") if fingerprint.isalnum() else None
+        return None if path is None else np.load(path, mmap_mode="r", allow_pickle=False)
 
     def probe_labels(self, fingerprint: str) -> tuple[np.ndarray, tuple[str, ...]] | None:
-        """Class numbers int32 ``[N]`` and names of a probe set; None if it came without."""
-        path = self.directory / "probes" / f"{fingerprint}.labels.npz"
-        if not fingerprint.isalnum() or not path.exists():
+        """Class numbers int32 ``[N]`` and names of a probe set; None if it came without.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        path = self._listed.path(f"probes/{fingerprint}.labels.npz") if fingerprint.isalnum() else None
+        if path is None:
             return None
         with np.load(path, allow_pickle=False) as stored:
             return stored["numbers"], tuple(str(name) for name in stored["names"])
@@ -241,14 +311,19 @@ class StoreReader:
 @lru_cache(maxsize=8)
 def _load_map(reader: StoreReader, fingerprint: str, concepts: str) -> ConceptMap | None:
     words, categories = reader.words(concepts)
-    path = reader.directory / "maps" / f"{fingerprint}.npz"
-    if not path.exists():
+    path = reader._listed.path(f"maps/{fingerprint}.npz")
+    if path is None:
         return None
     with np.load(path, allow_pickle=False) as stored:
         x0, x1, y0, y1 = (float(v) for v in stored["extent"])
         return ConceptMap(
             words, categories, stored["positions"], stored["anchors"], (x0, x1, y0, y1), str(stored["method"])
         )
+
+
+def _run(row: dict[str, Any]) -> RunInfo:
+    title, tags = row.pop("title"), tuple(row.pop("tags"))
+    return RunInfo(**{**row, "name": title or row["name"]}, tags=tags)
 
 
 def _extent(row: dict[str, Any]) -> Extent:

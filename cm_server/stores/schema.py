@@ -10,10 +10,12 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores.errors import StoreError
 
-SCHEMA_VERSION = 2
-"""2 adds tables and columns to 1; nothing was renamed or removed, so a writer can upgrade in place."""
-_UPGRADABLE = ("1",)
+SCHEMA_VERSION = 3
+"""2 and 3 add tables, columns and indexes; nothing was renamed or removed, so a writer can upgrade in place."""
+_UPGRADABLE = ("1", "2")
 BUSY_TIMEOUT_MS = 10_000
+WRITER_BUSY_TIMEOUT_MS = 2_000
+"""The server's loop waits no longer for a lock: it goes on serving, and tries again."""
 
 metadata = sa.MetaData()
 
@@ -42,7 +44,10 @@ runs = sa.Table(
     sa.Column("stats", sa.JSON, nullable=False, default=dict),
     sa.Column("sample", sa.Text, nullable=False, default="probe", server_default="probe"),
     sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("title", sa.Text, nullable=False, server_default=""),
+    sa.Column("tags", sa.JSON, nullable=False, server_default="[]"),
 )
+"""``name`` is what the training calls itself, ``title`` what a person called the run since, ``tags`` are a person's."""
 
 epochs = sa.Table(
     "epochs",
@@ -96,8 +101,18 @@ layer_reports = sa.Table(
     sa.Column("length", sa.BigInteger, nullable=False),
     sa.Column("crc32", sa.BigInteger, nullable=False),
     sa.Column("arrays", sa.JSON, nullable=False),
+    sa.Column("seal", sa.BigInteger),
 )
+"""``segment`` is empty where the arrays were given up to save space (`core.retention`): the summary stays. ``seal``:
+checksum of the row (`seals.seal_of`); null where an earlier version wrote it."""
 sa.Index("layer_reports_by_run", layer_reports.c.run, layer_reports.c.layer, layer_reports.c.sequence)
+sa.Index(
+    "layer_reports_by_step",
+    layer_reports.c.run,
+    layer_reports.c.layer,
+    layer_reports.c.step,
+    layer_reports.c.sequence,
+)
 
 layer_descriptions = sa.Table(
     "layer_descriptions",
@@ -198,6 +213,7 @@ gaps = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("epoch", sa.Text, nullable=False, server_default=""),
     sa.Column("capture", sa.Integer),
+    sqlite_autoincrement=True,  # an id is never given twice, so that "after" means later
 )
 
 images = sa.Table(
@@ -220,6 +236,15 @@ sample_sets = sa.Table(
     sa.Column("image_keys", sa.LargeBinary, nullable=False),
 )
 """Which images a stream capture was taken on: 32 bytes of key for each, in the order of its rows."""
+
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("crc32", sa.BigInteger, nullable=False),
+)
+"""Checksums of whole files (maps, probe sets), by their path in the store; an earlier version listed none."""
 
 concept_sets = sa.Table(
     "concept_sets",
@@ -244,7 +269,8 @@ def open_engine(directory: Path, *, writer: bool) -> sa.Engine:
     path = directory / "index.sqlite"
     if not writer and not path.exists():
         raise StoreError(f"no store at {directory}: start a server with --store {directory}, or name another folder")
-    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
+    patience = WRITER_BUSY_TIMEOUT_MS if writer else BUSY_TIMEOUT_MS
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": patience / 1000})
     _configure(engine, writer)
     if writer:
         _create_or_upgrade(engine)
@@ -263,6 +289,8 @@ def _create_or_upgrade(engine: sa.Engine) -> None:
         if version in _UPGRADABLE:
             for table in metadata.tables.values():
                 _add_columns(connection, table)
+                for index in table.indexes:
+                    index.create(connection, checkfirst=True)
         statement = insert(meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(
             statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})
@@ -286,6 +314,7 @@ def _configure(engine: sa.Engine, writer: bool) -> None:
         )
         cursor = connection.cursor()
         if writer:
+            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new index; `runs compact` gives pages back in steps
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=FULL")
         else:

@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
-from cm_server.stores.errors import StoreError
+from cm_server.fault_points import reach
+from cm_server.stores.durable import make_folder, sync_folder
+from cm_server.stores.errors import MissingBytesError, StoreError
 
 ALIGNMENT = 64
 SEGMENT_BYTES = 256 * 2**20
@@ -44,45 +47,96 @@ class Extent:
 
 
 class SegmentWriter:
-    """Appends records to one run's newest segment. One writer per folder."""
+    """Appends records to one run's newest segment. One writer per folder.
+
+    A segment that could not be synced is left alone and a new one begun: after a failed sync nobody knows what of it is
+    on the disk, and a second sync that succeeds does not say.
+    """
 
     def __init__(self, root: Path, run: str) -> None:
         self._root = root
         self._folder = root / run
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._file: BinaryIO | None = None
-        self._name = ""
+        make_folder(self._folder)
+        self._file: FileIO | None = None
+        self.name = ""
+        """The segment that is appended to, relative to the root; empty while none is."""
+        self.written = 0
+        """Bytes appended since this writer was made."""
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> Extent:
-        """Appends one record; the bytes are safe only after :meth:`sync`."""
-        file = self._open()
+        """Appends one record; the bytes are safe only after :meth:`sync`.
+
+        Raises:
+            OSError: there is no room; what was written of the record is taken back.
+        """
         specs, payload = _pack(arrays)
+        segment, offset = self.append_raw(payload)
+        return Extent(segment, offset, len(payload), zlib.crc32(payload), specs)
+
+    def append_raw(self, payload: bytes) -> tuple[str, int]:
+        """Appends a record that is packed already; returns its segment and offset.
+
+        Raises:
+            OSError: there is no room; what was written of the record is taken back.
+        """
+        file = self._open()
         start = file.seek(0, os.SEEK_END)
         pad = -start % ALIGNMENT
-        file.write(b"\0" * pad + payload)
-        return Extent(self._name, start + pad, len(payload), zlib.crc32(payload), specs)
+        try:
+            _write_all(file, b"\0" * pad + payload)
+        except OSError:
+            file.truncate(start)
+            raise
+        reach("segment-appended")
+        self.written += pad + len(payload)
+        return self.name, start + pad
 
     def sync(self) -> None:
-        """Returns when everything appended so far is on the disk."""
+        """Returns when everything appended so far is on the disk.
+
+        Raises:
+            OSError: it is not.
+        """
         if self._file is not None:
-            self._file.flush()
-            os.fdatasync(self._file.fileno())
+            try:
+                os.fdatasync(self._file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self.close()
+                raise
+        reach("segment-synced")
 
     def close(self) -> None:
         """Closes the open segment; nothing is lost if the process is killed instead."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file, self.name = self._file, None, ""
+        if file is not None:
+            file.close()
 
-    def _open(self) -> BinaryIO:
+    def _open(self) -> FileIO:
         if self._file is not None and self._file.tell() < SEGMENT_BYTES:
             return self._file
+        self.sync()  # a record may end one segment and the next one of the same commit begin another
         self.close()
-        number = 1 + sum(1 for _ in self._folder.glob("*.seg"))
-        path = self._folder / f"{number:06d}.seg"
-        self._file = path.open("xb")
-        self._name = path.relative_to(self._root).as_posix()
+        path = next_path(self._folder)
+        self._file = path.open("xb", buffering=0)
+        sync_folder(self._folder)
+        self.name = path.relative_to(self._root).as_posix()
         return self._file
+
+
+def next_path(folder: Path) -> Path:
+    """Where a new segment of a folder goes: its number is above all that were ever given, so no name means two files.
+
+    Whoever removes a folder's newest segment leaves an empty one behind it (`stores.removal`), which keeps the count.
+    """
+    newest = max((int(path.stem) for path in folder.glob("*.seg") if path.stem.isdecimal()), default=0)
+    return folder / f"{newest + 1:06d}.seg"
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
@@ -91,24 +145,13 @@ def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
     Raises:
         StoreError: the bytes are missing or do not match their checksum.
     """
-    payload = _pread(root / extent.segment, extent.offset, extent.length)
+    payload = read_bytes(root / extent.segment, extent.offset, extent.length)
     if zlib.crc32(payload) != extent.crc32:
         raise StoreError(
             f"{extent.segment} is damaged at byte {extent.offset}: the checksum of this snapshot does not match; "
             "restore the file from a backup (other snapshots stay readable)"
         )
     return {spec.name: _view(payload, spec) for spec in extent.arrays}
-
-
-def read_row(root: Path, extent: Extent, name: str, row: int) -> np.ndarray:
-    """Reads one row of one array without the rest of the record (not checked against the checksum)."""
-    spec = next((s for s in extent.arrays if s.name == name), None)
-    if spec is None or not 0 <= row < spec.shape[0]:
-        raise StoreError(f"no row {row} of {name!r} in {extent.segment} at byte {extent.offset}")
-    row_shape = spec.shape[1:]
-    size = int(np.prod(row_shape, dtype=np.int64)) * np.dtype(spec.dtype).itemsize
-    data = _pread(root / extent.segment, extent.offset + spec.offset + row * size, size)
-    return np.frombuffer(data, dtype=spec.dtype).reshape(row_shape)
 
 
 def _pack(arrays: Mapping[str, np.ndarray]) -> tuple[tuple[ArraySpec, ...], bytes]:
@@ -128,12 +171,17 @@ def _view(payload: bytes, spec: ArraySpec) -> np.ndarray:
     return np.frombuffer(payload, dtype=spec.dtype, count=count, offset=spec.offset).reshape(spec.shape)
 
 
-def _pread(path: Path, offset: int, length: int) -> bytes:
+def read_bytes(path: Path, offset: int, length: int) -> bytes:
+    """Some bytes of a segment.
+
+    Raises:
+        StoreError: they are not there.
+    """
     try:
         with path.open("rb") as file:
             data = os.pread(file.fileno(), length, offset)
     except FileNotFoundError:
-        raise StoreError(f"{path} is missing: restore it from a backup, or delete the run") from None
+        raise MissingBytesError(f"{path} is missing: restore it from a backup, or delete the run") from None
     if len(data) != length:
         raise StoreError(f"{path} ends early: {len(data)} of {length} bytes at byte {offset}")
     return data

@@ -6,8 +6,8 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -15,12 +15,24 @@ from typing import BinaryIO
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
 
+from cm_server.fault_points import reach
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import epochs, schema
-from cm_server.stores.errors import StoreError, StoreInUseError
+from cm_server.stores.compaction import Step, compact_index
+from cm_server.stores.durable import AtomicFile, make_folder, sync_folder
+from cm_server.stores.errors import StoreError, StoreInUseError, cannot_open
 from cm_server.stores.pictures import PictureWriter
-from cm_server.stores.segments import SegmentWriter
+from cm_server.stores.seals import seal_of
+from cm_server.stores.segments import Extent, SegmentWriter
+
+_TRIED_BYTES = 64 * 1024
+ScalarRow = tuple[int, int, float, Mapping[str, float | None]]
+"""Number, step, time and values by name."""
+# In the driver's own words: tens of thousands of rows a second leave no time for dictionaries.
+_ADD_SCALAR = """INSERT INTO scalars (run, epoch, number, name, step, time, value) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO NOTHING"""
 
 
 class StoreWriter:
@@ -36,10 +48,19 @@ class StoreWriter:
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
         _check_writable(self.directory)
-        self._lock = _locked(self.directory)
-        self._engine = schema.open_engine(self.directory, writer=True)
+        self._lock = lock_folder(self.directory)
+        self._together: sa.Connection | None = None
         self._segments: dict[str, SegmentWriter] = {}
-        self.pictures = PictureWriter(self.directory, self._engine)
+        try:
+            self._engine = schema.open_engine(self.directory, writer=True)
+            sync_folder(self.directory)
+            self.pictures = PictureWriter(self.directory, self._engine)
+        except StoreError:
+            self._lock.close()
+            raise
+        except (OSError, DBAPIError) as error:
+            self._lock.close()
+            raise cannot_open(self.directory, error) from None
 
     def close(self) -> None:
         """Closes files and the index."""
@@ -49,23 +70,64 @@ class StoreWriter:
         self._engine.dispose()
         self._lock.close()
 
+    def writing(self, run: str) -> str:
+        """The segment that a run's arrays are appended to now; empty if none is open."""
+        return self._segments[run].name if run in self._segments else ""
+
+    def release(self, run: str) -> None:
+        """Closes a run's segment; its next snapshot begins another."""
+        if run in self._segments:
+            self._segments.pop(run).close()
+
+    def compact_index(self, alone: bool) -> Iterator[Step]:
+        """Gives free pages of the index back; see `compaction.compact_index`."""
+        return compact_index(self._engine, alone)
+
     def transaction(self) -> AbstractContextManager[sa.Connection]:
         """One transaction, for what has tables and a module of its own beside this one (`DeliveryWriter`)."""
-        return self._engine.begin()
+        return nullcontext(self._together) if self._together is not None else self._engine.begin()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Everything written inside is one transaction: all of it is there after a crash, or nothing."""
+        if self._together is not None:
+            yield
+            return
+        with self._engine.begin() as self._together:
+            try:
+                yield
+                reach("before-commit")
+            finally:
+                self._together = None
+
+    def try_out(self) -> None:
+        """Writes a little to the index and to a file, and syncs both.
+
+        Raises:
+            OSError, sqlalchemy.exc.DBAPIError: the store cannot be written (again).
+        """
+        row = {"key": "tried", "value": str(time.time())}
+        with self.transaction() as connection:
+            statement = insert(schema.meta).values(**row)
+            connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=row))
+        with tempfile.TemporaryFile(dir=self.directory) as file:
+            file.write(b"\0" * _TRIED_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
 
     def save_run(self, run: str, **values: object) -> None:
         """Inserts the run, or changes the given columns of it."""
         now = time.time()
         fresh = {"name": run, "state": "waiting", "created": now} | values | {"run": run, "updated": now}
         change = values | {"updated": now}
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             statement = insert(schema.runs).values(**fresh)
             connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_=change))
 
     def save_layers(self, run: str, layers: Sequence[tuple[str, int]]) -> None:
         """Records which layers the run captures, in the network's order, with their unit counts."""
         rows = [{"run": run, "layer": n, "position": i, "units": m} for i, (n, m) in enumerate(layers)]
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             connection.execute(sa.delete(schema.layers).where(schema.layers.c.run == run))
             if rows:
                 connection.execute(sa.insert(schema.layers), rows)
@@ -74,7 +136,7 @@ class StoreWriter:
         """Whether this capture is already committed (a client sends again what it saw no ack for)."""
         table = schema.snapshots.c
         query = sa.select(sa.literal(1)).where(table.run == run, table.epoch == epoch, table.capture == capture)
-        with self._engine.connect() as connection:
+        with self.transaction() as connection:
             return connection.execute(query).first() is not None
 
     def commit_snapshot(self, report: SnapshotReport) -> int:
@@ -87,24 +149,17 @@ class StoreWriter:
         self._segments[report.run] = segments
         extents = {name: segments.append(layer.arrays.named()) for name, layer in report.layers.items()}
         segments.sync()
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             sequence = _insert_snapshot(connection, report)
+            reach("snapshot-inserted")
             epochs.note(connection, report.run, report.epoch, report.step, report.step)
             _forget_gap(connection, report.run, report.epoch, report.capture)
-            for name, layer in report.layers.items():
-                extent = asdict(extents[name])
-                row = {"sequence": sequence, "layer": name, "run": report.run, "step": report.step}
-                connection.execute(
-                    sa.insert(schema.layer_reports), row | {"summary": _finite(asdict(layer.summary))} | extent
-                )
-                if layer.descriptions:
-                    told = {"sequence": sequence, "layer": name, "texts": list(layer.descriptions)}
-                    connection.execute(sa.insert(schema.layer_descriptions), told)
+            for name in report.layers:
+                _insert_layer(connection, sequence, name, report, extents[name])
+            reach("layers-inserted")
         return sequence
 
-    def add_scalars(
-        self, run: str, epoch: str, rows: Iterable[tuple[int, int, float, Mapping[str, float | None]]]
-    ) -> None:
+    def add_scalars(self, run: str, epoch: str, rows: Iterable[ScalarRow]) -> None:
         """Stores logged quantities.
 
         Args:
@@ -112,34 +167,41 @@ class StoreWriter:
             epoch: the client's epoch; with ``number`` it makes a row unique, so a resend changes nothing.
             rows: tuples (number, step, time, values by name); None stands for NaN or infinity.
         """
-        rows = list(rows)
+        self.add_scalars_of([(run, epoch, list(rows))])
+
+    def add_scalars_of(self, batches: Sequence[tuple[str, str, Sequence[ScalarRow]]]) -> None:
+        """`add_scalars` of several runs in one transaction: tuples (run, epoch, rows)."""
         values = [
-            {"run": run, "epoch": epoch, "number": number, "step": step, "time": at, "name": name, "value": value}
+            (run, epoch, number, name, step, at, value)
+            for run, epoch, rows in batches
             for number, step, at, named in rows
             for name, value in named.items()
         ]
-        if values:
-            with self._engine.begin() as connection:
-                connection.execute(insert(schema.scalars).on_conflict_do_nothing(), values)
-                steps = [step for _, step, _, _ in rows]
-                epochs.note(connection, run, epoch, min(steps), max(steps))
+        if not values:
+            return
+        told = [(run, epoch, [row[1] for row in rows]) for run, epoch, rows in batches if rows]
+        with self.transaction() as connection:
+            connection.exec_driver_sql(_ADD_SCALAR, values)
+            reach("scalars-inserted")
+            epochs.note_all(connection, [(run, epoch, min(steps), max(steps)) for run, epoch, steps in told])
 
     def add_gap(self, run: str, step: int, reason: str, epoch: str = "", capture: int | None = None) -> None:
         """Records that a capture did not become a snapshot, and why; once where ``epoch`` and ``capture`` say which."""
         row = {"run": run, "step": step, "time": time.time(), "reason": reason, "epoch": epoch, "capture": capture}
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             if capture is not None:
                 _forget_gap(connection, run, epoch, capture)
             connection.execute(sa.insert(schema.gaps), row)
+        reach("gap-committed")
 
     def begin_epoch(self, run: str, epoch: str, begun: float, start_step: int | None, late: bool = False) -> None:
         """Records a training process of a run once; see `epochs.begin`."""
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             epochs.begin(connection, run, epoch, begun, start_step, late)
 
     def end_epoch(self, run: str, epoch: str, state: str) -> None:
         """Records how a training process ended."""
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             epochs.end(connection, run, epoch, state)
 
     def save_alert(self, alert: Alert) -> int:
@@ -148,22 +210,23 @@ class StoreWriter:
         row["value"] = alert.value if np.isfinite(alert.value) else None
         row["details"] = _finite(dict(alert.details))
         key = row.pop("id")
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             if not key:
-                return _new_key(connection, schema.alerts, row)
-            connection.execute(sa.update(schema.alerts).where(schema.alerts.c.id == key).values(**row))
+                key = _new_key(connection, schema.alerts, row)
+            else:
+                connection.execute(sa.update(schema.alerts).where(schema.alerts.c.id == key).values(**row))
+            reach("alert-inserted")
             return key
 
     def save_concept_set(self, fingerprint: str, name: str, words: Sequence[str], categories: Sequence[str]) -> None:
         """Stores a concept set once; the fingerprint is its identity."""
         row = {"fingerprint": fingerprint, "name": name, "words": list(words), "categories": list(categories)}
-        with self._engine.begin() as connection:
+        with self.transaction() as connection:
             connection.execute(insert(schema.concept_sets).values(**row).on_conflict_do_nothing())
 
     def save_map(self, fingerprint: str, layout: ConceptMap) -> None:
         """Stores the frozen map of the words once."""
-        path = self.directory / "maps" / f"{fingerprint}.npz"
-        with _Atomic(path) as file:
+        with self._listed(f"maps/{fingerprint}.npz") as file:
             np.savez(
                 file,
                 positions=layout.positions.astype(np.float32),
@@ -174,13 +237,25 @@ class StoreWriter:
 
     def save_probe_images(self, fingerprint: str, images: np.ndarray) -> None:
         """Stores the probe images, uint8 ``[N, H, W, 3]``, once."""
-        with _Atomic(self.directory / "probes" / f"{fingerprint}.npy") as file:
+        with self._listed(f"probes/{fingerprint}.npy") as file:
             np.save(file, images)
+        reach("probe-stored")
 
     def save_probe_labels(self, fingerprint: str, numbers: np.ndarray, names: Sequence[str]) -> None:
         """Stores a probe set's class labels: int32 ``[N]`` and the classes' names."""
-        with _Atomic(self.directory / "probes" / f"{fingerprint}.labels.npz") as file:
+        with self._listed(f"probes/{fingerprint}.labels.npz") as file:
             np.savez(file, numbers=numbers.astype(np.int32), names=np.asarray(names, dtype=np.str_))
+
+    @contextmanager
+    def _listed(self, name: str) -> Iterator[BinaryIO]:
+        """A whole file, whose checksum is in the index."""
+        whole = AtomicFile(self.directory / name)
+        with whole as file:
+            yield file
+        row = {"path": name, "length": whole.length, "crc32": whole.crc32}
+        with self.transaction() as connection:
+            statement = insert(schema.files).values(**row)
+            connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=row))
 
 
 def _insert_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
@@ -196,6 +271,16 @@ def _insert_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
         "probe_fingerprint": report.probe_fingerprint,
     }
     return _new_key(connection, schema.snapshots, row)
+
+
+def _insert_layer(connection: sa.Connection, sequence: int, name: str, report: SnapshotReport, extent: Extent) -> None:
+    layer = report.layers[name]
+    row = {"sequence": sequence, "layer": name, "run": report.run, "step": report.step}
+    row |= {"summary": _finite(asdict(layer.summary))} | asdict(extent)
+    connection.execute(sa.insert(schema.layer_reports), row | {"seal": seal_of(row)})
+    if layer.descriptions:
+        told = {"sequence": sequence, "layer": name, "texts": list(layer.descriptions)}
+        connection.execute(sa.insert(schema.layer_descriptions), told)
 
 
 def _forget_gap(connection: sa.Connection, run: str, epoch: str, capture: int) -> None:
@@ -215,7 +300,7 @@ def _finite(values: Mapping[str, object]) -> dict[str, object]:
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
 
-def _locked(directory: Path) -> BinaryIO:
+def lock_folder(directory: Path) -> BinaryIO:
     """Keeps other servers off the store as long as the returned file is open; the system lets go if we are killed."""
     lock = (directory / "writer.lock").open("ab")
     try:
@@ -230,7 +315,7 @@ def _locked(directory: Path) -> BinaryIO:
 
 def _check_writable(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
@@ -238,27 +323,3 @@ def _check_writable(directory: Path) -> None:
             f"the store {directory} is not writable ({error.strerror}): choose another folder with --store, "
             "or change its permissions"
         ) from None
-
-
-class _Atomic:
-    """A file that appears under its name only when it is complete and synced."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._part = path.with_name(f".{path.name}.part")
-
-    def __enter__(self):
-        self._file = self._part.open("wb")
-        return self._file
-
-    def __exit__(self, kind, *_: object) -> None:
-        if kind is None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._file.close()
-        if kind is None:
-            self._part.replace(self._path)
-        else:
-            with suppress(OSError):
-                self._part.unlink()

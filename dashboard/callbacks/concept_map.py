@@ -8,6 +8,8 @@ from typing import Any
 from dash import Dash, Input, Output, State, html, no_update
 from dash.exceptions import PreventUpdate
 
+from cm_server.report import ConceptMap, LayerReport, SnapshotInfo, Trail
+from cm_server.stores.errors import StoreError
 from dashboard import theme as look
 from dashboard import view as where
 from dashboard.callbacks.overview import legend
@@ -15,9 +17,10 @@ from dashboard.callbacks.reply import Reply
 from dashboard.components.aria import aria
 from dashboard.components.neuron import neuron_card
 from dashboard.components.panel import EMPTY
-from dashboard.components.summary import map_sentence
+from dashboard.components.summary import map_sentence, shown_instead
 from dashboard.components.tracked import tracked_bar
 from dashboard.data import RunData, Source
+from dashboard.drawn import Drawing
 from dashboard.figures import concept_map
 from dashboard.figures.tracked import MOST_UNITS
 from dashboard.theme import Theme
@@ -35,6 +38,7 @@ OUTPUTS = (
 )
 NOT_FITTED = "The map of the words is being fitted. It appears here by itself; the overview needs no map."
 NOT_CAPTURED = "This layer is not captured in this run. Choose another above."
+DAMAGED = "This snapshot cannot be shown; others can."
 
 
 def register(app: Dash, source: Source) -> None:
@@ -57,30 +61,59 @@ def register(app: Dash, source: Source) -> None:
         return (*_draw(here, data, look.theme(theme), source, reply, webgl), reply.sent())
 
 
+def _empty(reply: Reply, sentence: str) -> tuple:
+    card = html.P(sentence, className="quiet")
+    return (reply.figure("map", dict(EMPTY)), sentence, no_update, card, [], no_update, no_update)
+
+
 def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply, webgl: bool) -> tuple:
     layer = data.layer(here.layer)
-    layout = source.concept_map(data)
-    found = source.report(data, layer, here.step) if layer else None
+    try:
+        layout = source.concept_map(data)
+        found = source.report(data, layer, here.step) if layer else None
+    except StoreError as error:
+        return _empty(reply, f"{DAMAGED} {error}.")
     if layout is None or found is None:
-        sentence = NOT_FITTED if layout is None else NOT_CAPTURED
-        return (
-            reply.figure("map", dict(EMPTY)),
-            sentence,
-            no_update,
-            html.P(sentence, className="quiet"),
-            [],
-            no_update,
-            no_update,
-        )
+        return _empty(reply, NOT_FITTED if layout is None else NOT_CAPTURED)
     snapshot, report = found
     trail = source.trail(data, layer or "", here.unit, here.step) if here.unit is not None else None
-    meta = {"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step}
-    tracked = {
-        unit: way
-        for unit in here.track[:MOST_UNITS]
-        if (way := source.trail(data, layer or "", unit, here.step)) is not None
-    }
-    figure = source.drawn.get(
+    figure = _figure(here, data, theme, source, webgl, found, trail, layout)
+    units = len(report.arrays.live)
+    # The images its units answered to: a process that resumed the run may have had others than the one before.
+    info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
+    card = [here.run, here.page, layer, here.step, here.unit, snapshot.sequence]
+    point = data.at(layer, here.step)
+    earlier = shown_instead(point.step, snapshot.step) if point else ""
+    return (
+        reply.figure("map", figure),
+        reply.part("summary", [layer, snapshot.sequence, earlier], lambda: earlier + map_sentence(layout, report)),
+        reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
+        reply.part("card", card, lambda: neuron_card(here, info, layout, report, trail, snapshot.step)),
+        reply.part(
+            "tracked",
+            [here.unit, here.track, here.marks, snapshot.step],
+            lambda: tracked_bar(here, snapshot.step),
+        ),
+        reply.part("unit", [here.unit], lambda: "" if here.unit is None else here.unit),
+        reply.part("units", units, lambda: units - 1),
+    )
+
+
+def _figure(
+    here: View,
+    data: RunData,
+    theme: Theme,
+    source: Source,
+    webgl: bool,
+    found: tuple[SnapshotInfo, LayerReport],
+    trail: Trail | None,
+    layout: ConceptMap,
+) -> Drawing:
+    """The map as all tabs with this view share it."""
+    snapshot, report = found
+    layer = report.summary.layer
+    ways = {unit: source.trail(data, layer, unit, here.step) for unit in here.track[:MOST_UNITS]}
+    return source.drawn.get(
         report,
         ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl),
         lambda: concept_map.draw(
@@ -91,27 +124,10 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
             trail=trail,
             revision=f"{here.run}/{layer}",
             webgl=webgl,
-            meta=meta,
-            tracked=tracked,
+            meta={"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step},
+            tracked={unit: way for unit, way in ways.items() if way is not None},
             marks=here.marks,
         ),
-    )
-    units = len(report.arrays.live)
-    # The images its units answered to: a process that resumed the run may have had others than the one before.
-    info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
-    card = [here.run, here.page, layer, here.step, here.unit, snapshot.sequence]
-    return (
-        reply.figure("map", figure),
-        reply.part("summary", [layer, snapshot.sequence], lambda: map_sentence(layout, report)),
-        reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
-        reply.part("card", card, lambda: neuron_card(here, info, layout, report, trail, snapshot.step)),
-        reply.part(
-            "tracked",
-            [here.unit, here.track, here.marks, snapshot.step],
-            lambda: tracked_bar(here, snapshot.step),
-        ),
-        reply.part("unit", [here.unit], lambda: "" if here.unit is None else here.unit),
-        reply.part("units", units, lambda: units - 1),
     )
 
 

@@ -132,6 +132,17 @@ def _per_cent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
+def shown_instead(asked: int, shown: int) -> str:
+    """Says so where the neurons shown are of an earlier snapshot than the clock's: retention gave up those of its own.
+
+    >>> shown_instead(70, 70)
+    ''
+    """
+    if asked == shown:
+        return ""
+    return f"The neurons of step {asked:,} were given up to save space; these are of step {shown:,}. "
+
+
 def map_sentence(layout: ConceptMap, report: LayerReport) -> str:
     """The map in words."""
     summary, arrays = report.summary, report.arrays

@@ -97,14 +97,13 @@ def test_notices_stand_above_the_page(browser, filled_url):
 
 @in_browser
 @pytest.mark.browser
-def test_a_damaged_record_is_said_and_stays_said(browser, start, tmp_path):
+def test_an_error_is_said_and_stays_said(browser, start, tmp_path):
     store = tmp_path / "damaged"
     factory = Factory(store, SMALL, words=60)
     fill(factory, snapshots=5)
     factory.close()
-    for segment in (store / "segments").rglob("*"):
-        if segment.is_file():
-            segment.write_bytes(bytes(len(segment.read_bytes())))
+    for map_file in (store / "maps").iterdir():
+        map_file.write_bytes(b"not a map")
     url, _ = start(store)
     browser.open(f"{url}/run/r1/map")
     browser.until(lambda: "This view could not be drawn" in browser.text("problem"), "the error")
@@ -114,7 +113,7 @@ def test_a_damaged_record_is_said_and_stays_said(browser, start, tmp_path):
     browser.until(lambda: browser.ask("!cm.busy.has('frame') && !cm.rest"), "the frame has answered")
     assert "This view could not be drawn" in browser.text("problem"), "the frame's answer does not hide it"
     browser.ask("document.querySelectorAll('#tabs a')[0].click()")
-    browser.until(lambda: browser.trace("d-anchor-graph", "layer2", "y"), "the overview needs no segment")
+    browser.until(lambda: browser.trace("d-anchor-graph", "layer2", "y"), "the overview needs no map")
 
 
 @in_browser

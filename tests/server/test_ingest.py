@@ -58,6 +58,7 @@ class Desk:
     def say(self, message: Any, run: str = "r", epoch: str = "e") -> list[Any]:
         self.sent.clear()
         self.ingest.receive(b"id", [bytes(frame) for frame in encode(message, run, epoch, 0)])
+        self.ingest.flush()
         return [type(answer) for answer in self.sent]
 
 

@@ -1,0 +1,1 @@
+"""A run in other programs' formats; one module each, imported only when it is asked for."""
