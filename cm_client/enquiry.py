@@ -13,6 +13,8 @@ import numpy as np
 import zmq
 
 from cm_client.errors import ClientError
+from cm_client.handshake import Handshakes
+from cm_client.keys import Keys, protect
 from cm_client.protocol import ProtocolError, decode, encode, limits
 from cm_client.protocol.messages import (
     NotReady,
@@ -39,32 +41,36 @@ class Answer:
     vectors: np.ndarray | None = None
 
 
-def ask_vocabulary(server: str, known: list[str], timeout: float) -> Answer:
+def ask_vocabulary(server: str, known: list[str], timeout: float, keys: Keys | None = None) -> Answer:
     """The words that a server speaks of.
 
     Args:
         server: ZeroMQ address.
         known: fingerprints of vocabularies that need not be sent.
         timeout: seconds.
+        keys: for a server that wants to know who speaks.
 
     Raises:
-        ClientError: not an address, no answer in time, or a refusal.
+        ClientError: not an address, not let in, no answer in time, or a refusal.
     """
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.setsockopt(zmq.LINGER, 0)
     dealer.setsockopt(zmq.MAXMSGSIZE, limits.MAX_FRAME)
+    handshakes = Handshakes(dealer, keys is not None)
     try:
+        protect(dealer, keys)
         dealer.connect(server)
-        return _asked(dealer, server, known[:64], time.monotonic() + timeout)
+        return _asked(dealer, handshakes, server, known[:64], time.monotonic() + timeout)
     except zmq.ZMQError as error:
         raise ClientError(f"server {server!r} ({error}): give an address like tcp://127.0.0.1:7801") from None
     finally:
+        handshakes.close()
         dealer.close(0)
         context.term()
 
 
-def _asked(dealer: zmq.Socket, server: str, known: list[str], end: float) -> Answer:
+def _asked(dealer: zmq.Socket, handshakes: Handshakes, server: str, known: list[str], end: float) -> Answer:
     reason = "start one with `concept-monitor up`, or set CM_SERVER"
     while time.monotonic() < end:
         dealer.send_multipart(encode(VocabularyRequest(known), "", uuid.uuid4().hex, 0))
@@ -78,7 +84,7 @@ def _asked(dealer: zmq.Socket, server: str, known: list[str], end: float) -> Ans
                 raise ClientError(f"the server at {server} does not answer: {message.reason or 'no reason given'}")
             if (answer := gathered.take(message)) is not None:
                 return answer
-    raise ClientError(f"no words from the server at {server} in time: {reason}")
+    raise ClientError(f"no words from the server at {server} in time: {handshakes.trouble() or reason}")
 
 
 def _messages(dealer: zmq.Socket, end: float) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cm_client.keys import Keys
 from cm_client.protocol.messages import Finish
 from cm_client.spool import Spool, SpoolError
 from cm_client.spool_folders import find, take_over
@@ -52,7 +53,13 @@ class Outcome:
 Progress = Callable[[int, int], None]
 
 
-def upload(directory: Path, server: str, patience: float = PATIENCE, progress: Progress | None = None) -> Outcome:
+def upload(
+    directory: Path,
+    server: str,
+    patience: float = PATIENCE,
+    progress: Progress | None = None,
+    keys: Keys | None = None,
+) -> Outcome:
     """Send one spool; what the server acks leaves it, the rest stays for the next time.
 
     Args:
@@ -60,6 +67,7 @@ def upload(directory: Path, server: str, patience: float = PATIENCE, progress: P
         server: ZeroMQ address.
         patience: seconds without any progress after which to give up.
         progress: told now and then how many captures and rows are acked, and of how many.
+        keys: for a server that wants to know who speaks.
     """
     where = (str(directory), directory.parent.name, directory.name)
     try:
@@ -68,15 +76,20 @@ def upload(directory: Path, server: str, patience: float = PATIENCE, progress: P
         return Outcome(*where, "damaged", reason=str(error))
     if spool is None:
         return Outcome(*where, "in use", reason="its process is alive, or another sync is at it")
-    return _sent(spool, where, server, patience, progress)
+    return _sent(spool, where, server, patience, progress, keys)
 
 
 def _sent(
-    spool: Spool, where: tuple[str, str, str], server: str, patience: float, progress: Progress | None
+    spool: Spool,
+    where: tuple[str, str, str],
+    server: str,
+    patience: float,
+    progress: Progress | None,
+    keys: Keys | None,
 ) -> Outcome:
     left = spool.leftover()
     refusals: list[str] = []
-    transport = Transport(server, spool.run, spool.hello, dict, refusals.append, epoch=spool.epoch)
+    transport = Transport(server, spool.run, spool.hello, dict, refusals.append, epoch=spool.epoch, keys=keys)
     transport.take_up(spool, left)
     transport.close(left.finish or Finish("lost", {}), float("inf"), wait=False, patient=True)
     transport.start()
@@ -88,7 +101,8 @@ def _sent(
     box, link = transport.outbox, transport.link
     reason = next(iter([*refusals, *link.rejections]), "")
     if not (link.ended or reason):
-        reason = f"no answer for {patience:.0f} s" if link.ever_open else f"no server at {server}"
+        nobody = f"the server at {server} does not let us in; {transport.trouble}" if transport.trouble else ""
+        reason = f"no answer for {patience:.0f} s" if link.ever_open else nobody or f"no server at {server}"
     return Outcome(
         *where,
         "sent" if link.ended else "kept",
@@ -118,17 +132,18 @@ def _watched(transport: Transport, total: int, patience: float, progress: Progre
         progress(max(0, total - box.unacked_captures - box.rows.unacked), total)
 
 
-def send_leftovers(folder: Path, server: str) -> None:
+def send_leftovers(folder: Path, server: str, keys: Keys | None = None) -> None:
     """Send a run's leftovers from a thread of its own, one after the other, and say in the log what came of it."""
     waiting = find(folder)
     if waiting:
-        threading.Thread(target=_send_all, args=(waiting, server), name="cm_client leftovers", daemon=True).start()
+        told = waiting, server, keys
+        threading.Thread(target=_send_all, args=told, name="cm_client leftovers", daemon=True).start()
 
 
-def _send_all(waiting: list[Path], server: str) -> None:
+def _send_all(waiting: list[Path], server: str, keys: Keys | None) -> None:
     for path in waiting:
         try:
-            found = upload(path, server)
+            found = upload(path, server, keys=keys)
         except Exception:
             LOG.debug("cm_client leftovers", exc_info=True)
             continue

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cm_client.back_channel import AlertCallback, BackChannel
 from cm_client.errors import ClientError
 from cm_client.hooks import StepHook, unwrapped
+from cm_client.keys import Keys
 from cm_client.meter import Meter
 from cm_client.optimisers import OptimiserHooks, sweep
 from cm_client.plan import Plan
@@ -73,12 +74,13 @@ class Monitor:
         hello: Hello,
         make_spool: MakeSpool | None = None,
         welcomed: Callable[[], None] = lambda: None,
+        keys: Keys | None = None,
     ) -> None:
         """Start watching ``model``; before this call (and for ever where it never comes) the monitor does nothing."""
         inner = unwrapped(model)
         self._meter.budget = plan.budget
         self._owner = weakref.ref(inner, self._model_gone)
-        transport = Transport(server, self.run, hello, self.stats, self._refused, make_spool, welcomed)
+        transport = Transport(server, self.run, hello, self.stats, self._refused, make_spool, welcomed, keys=keys)
         self._transport = transport
         hand_on = transport.set_probes, transport.add_capture
         self._recorder = Recorder(inner, plan, *hand_on, self._meter, self.guard, lambda: transport.link.needs)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cm_client.errors import ClientError
+from cm_client.keys import Keys, told_keys
 from cm_client.schedule import SHARE, Every, Marks
 from cm_client.spool import DEFAULT_BYTES
 from cm_client.spool_folders import default_root
@@ -47,6 +48,7 @@ class Settings:
         named: the user gave the run's id, so that a later process can mean the same run.
         strict: raise internal errors instead of logging them.
         notes: sentences to log as warnings: values that were replaced.
+        keys: for a server that wants to know who speaks, None for one on this machine.
     """
 
     server: str
@@ -64,6 +66,7 @@ class Settings:
     named: bool
     strict: bool
     notes: tuple[str, ...] = ()
+    keys: Keys | None = None
 
 
 def resolve(
@@ -78,6 +81,7 @@ def resolve(
     probe_size: int | None = None,
     start_step: int | None = None,
     mode: str | None = None,
+    key: str | os.PathLike[str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Arguments, environment and defaults to `Settings`.
@@ -118,6 +122,7 @@ def resolve(
         named=bool(wanted),
         strict=env.get("CM_STRICT", "") == "1",
         notes=tuple(notes),
+        keys=told_keys(key, env) if mode != "disabled" else None,
     )
 
 

@@ -21,7 +21,9 @@ from typing import Any
 
 import zmq
 
+from cm_client.handshake import UNKNOWN_KEY, Handshakes
 from cm_client.items import CaptureItem, ProbeImages
+from cm_client.keys import Keys, protect
 from cm_client.link import Link
 from cm_client.mailbox import Mailbox
 from cm_client.outbox import NO_ROOM, Outbox
@@ -57,6 +59,7 @@ class Transport:
         make_spool: makes the spool of an epoch, in this class's thread; None for memory only.
         welcomed: called once, in this class's thread, when the server first answers.
         epoch: of a dead process whose spool is taken up; by default a new one.
+        keys: for a server that wants to know who speaks.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Transport:
         make_spool: MakeSpool | None = None,
         welcomed: Callable[[], None] = lambda: None,
         epoch: str = "",
+        keys: Keys | None = None,
     ) -> None:
         self.server, self.run, self.epoch = server, run, epoch or uuid.uuid4().hex
         self.outbox = Outbox()
@@ -77,7 +81,10 @@ class Transport:
         self.bytes_sent = self.rows_turned_away = 0
         self.cpu_seconds = 0.0
         """Of this class's thread so far: while it encodes it holds the interpreter that the training needs."""
+        self.trouble = ""
+        """Why the server does not let us in, as far as that can be told."""
         self._hello, self._refused, self._make_spool, self._welcomed = hello, refused, make_spool, welcomed
+        self._keys = keys
         self._mailbox = Mailbox()
         self._done = threading.Event()
         self._finish: Finish | None = None
@@ -189,18 +196,20 @@ class Transport:
     def _work(self) -> None:
         context = zmq.Context()
         dealer = context.socket(zmq.DEALER)
+        handshakes = Handshakes(dealer, self._keys is not None)
         try:
             if self.server is not None:
                 self._connect(dealer, self.server)
             self._open_spool()  # while the connection is made; not a word is said before the epoch is on the disk
             self._started = time.monotonic()
-            self._loop(dealer)
+            self._loop(dealer, handshakes)
         except Exception as error:
             LOG.debug("cm_client transport", exc_info=True)
             self._refused(f"{self.server!r}: {type(error).__name__}: {error}")
         finally:
             with suppress(Exception):  # whatever is wrong with the last calls, the socket must go
                 self._close_spool()
+            handshakes.close()
             # A moment for the last word; on every other way out nothing may be waited for.
             dealer.close(linger=FLUSH_MS if self.link.finished else 0)
             # On a thread of its own: it may wait long for a name server that does not answer.
@@ -240,12 +249,13 @@ class Transport:
             (zmq.HEARTBEAT_TIMEOUT, 10_000),
         ):
             dealer.setsockopt(option, value)
+        protect(dealer, self._keys)
         try:
             dealer.connect(server)
         except zmq.ZMQError as error:
             raise ValueError(f"not an address ({error}); give server= or CM_SERVER like tcp://127.0.0.1:7801") from None
 
-    def _loop(self, dealer: zmq.Socket) -> None:
+    def _loop(self, dealer: zmq.Socket, handshakes: Handshakes) -> None:
         poller = zmq.Poller()
         poller.register(self._mailbox.fileno(), zmq.POLLIN)
         while not (self.link.finished or self.link.refused):
@@ -255,6 +265,9 @@ class Transport:
             if self._over(now):
                 break
             more = self.server is not None and self._send(dealer, now)
+            self.trouble = handshakes.trouble()
+            if self.link.open:
+                handshakes.forget()
             self._tell(now)
             poller.register(dealer, zmq.POLLIN | (zmq.POLLOUT if self._frames else 0))
             ready = dict(poller.poll(math.ceil(1000 * (0.0 if more else self._pause(now)))))
@@ -331,15 +344,21 @@ class Transport:
         link = self.link
         if link.refused:
             self._refused(f"the server at {self.server} refused run {self.run!r}: {link.refused}")
-        elif not (link.ever_open or self._warned or self.server is None) and now > self._started + NO_SERVER_AFTER:
+        elif self.server is not None and not self._warned and self._is_kept_out(now):
             self._warned = True
-            LOG.warning(
-                "no server at %s; training goes on; start one with `concept-monitor up`, or set CM_SERVER", self.server
-            )
+            what = "the server at %s does not let us in" if self.trouble else "no server at %s"
+            cure = self.trouble or "start one with `concept-monitor up`, or set CM_SERVER"
+            LOG.warning(f"{what}; training goes on; %s", self.server, cure)
         if link.rejections and not self._rejected:
             self._rejected = True
             LOG.warning("the server did not take a capture: %s", link.rejections[0])
         self._tell_of_resume()
+
+    def _is_kept_out(self, now: float) -> bool:
+        """Whether no server answers, or one does and our key counts no more."""
+        if self.link.ever_open:
+            return not self.link.open and self.trouble == UNKNOWN_KEY
+        return now > self._started + NO_SERVER_AFTER
 
     def _tell_of_resume(self) -> None:
         if self._resumed or self._first_step is None or self._hello.start_step >= 0 or self._hello.backfill:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from cm_client.enquiry import Answer, ask_vocabulary
 from cm_client.errors import ClientError
+from cm_client.keys import told_keys
 from cm_client.settings import DEFAULT_SERVER
 
 LOG = logging.getLogger("cm_client")
@@ -75,7 +76,10 @@ class TextEmbeddings:
 
 
 def text_embeddings(
-    server: str | None = None, path: str | Path | None = None, timeout: float = 120.0
+    server: str | None = None,
+    path: str | Path | None = None,
+    timeout: float = 120.0,
+    key: str | os.PathLike[str] | None = None,
 ) -> TextEmbeddings:
     """The words' embeddings: from a file, else from the server, which is asked once and remembered on disk.
 
@@ -83,6 +87,7 @@ def text_embeddings(
         server: ZeroMQ address (CM_SERVER; default tcp://127.0.0.1:7801). Not used where there is a ``path``.
         path: a file of `TextEmbeddings.save`, or a folder made by ``concept-monitor embed``.
         timeout: seconds to wait for the server, which lays out its words when it starts.
+        key: a key file made by ``concept-monitor keygen``, for a server on another machine (CM_KEY).
 
     Raises:
         ClientError: both are given, the file is not one, or the server does not answer in time.
@@ -92,14 +97,15 @@ def text_embeddings(
             raise ClientError(f"server {server!r} and path {str(path)!r}: give one of them")
         return _read(Path(path) / FILE if Path(path).is_dir() else Path(path))
     address = server or os.environ.get("CM_SERVER") or DEFAULT_SERVER
+    keys = told_keys(key, os.environ)
     known = {file.stem: file for file in cache_folder().glob("*.npz")}
-    answer = ask_vocabulary(address, list(known), timeout)
+    answer = ask_vocabulary(address, list(known), timeout, keys)
     if answer.vectors is None:
         try:
             return _read(known[answer.fingerprint])
         except ClientError as error:
             LOG.warning("%s; asking for the words again", error)
-            answer = ask_vocabulary(address, [], timeout)
+            answer = ask_vocabulary(address, [], timeout, keys)
     return _remembered(answer)
 
 

@@ -48,6 +48,7 @@ def watch(
     model: nn.Module,
     *,
     server: str | None = None,
+    key: str | os.PathLike[str] | None = None,
     layers: Sequence[str] | None = None,
     probe: ProbeSet | str | os.PathLike[str] | None = None,
     every: Every = None,
@@ -76,6 +77,7 @@ def watch(
     Args:
         model: what the training loop calls: the compiled or wrapped model where there is one.
         server: ZeroMQ address (CM_SERVER; default tcp://127.0.0.1:7801).
+        key: a key file made by ``concept-monitor keygen``, for a server on another machine (CM_KEY).
         layers: module paths; by default the outputs of the last four stages.
         probe: a probe set of your own, or a folder of pictures (`ProbeSet.from_folder`, normalised by ``mean`` and
             ``std`` where given).
@@ -111,7 +113,7 @@ def watch(
     """
     try:
         wanted: dict[str, Any] = {"server": server, "run": run, "name": name, "every": every, "mode": mode}
-        wanted |= {"budget": budget, "sample": sample}
+        wanted |= {"budget": budget, "sample": sample, "key": key}
         told = resolve(planned_steps=planned_steps, probe_size=probe_size, start_step=start_step, **wanted)
         if told.mode == "disabled" or is_helper_rank():
             return Monitor()
@@ -157,7 +159,7 @@ def _started(model: nn.Module, plan: Plan, told: Settings, config: dict[str, Any
     if here is not None:
         _places[monitor] = here
     server = None if told.mode == "offline" else told.server
-    monitor.begin(model, plan, server, hello, _spool_maker(told), lambda: _take_up(told))
+    monitor.begin(model, plan, server, hello, _spool_maker(told), lambda: _take_up(told), told.keys)
     _by_model[unwrapped(model)] = monitor
     _runs.add(told.run)
     return monitor
@@ -200,7 +202,7 @@ def _spool_maker(told: Settings) -> MakeSpool | None:
 def _take_up(told: Settings) -> None:
     """The server is there: send it what earlier processes of this run left on this machine."""
     if told.spool is not None:
-        send_leftovers(told.spool / told.run, told.server)
+        send_leftovers(told.spool / told.run, told.server, told.keys)
 
 
 def _adopted(model: nn.Module, run: str | None) -> Monitor | None:

@@ -141,6 +141,10 @@ class AlertDesk:
             self.forget(run)
             raise
 
+    def reconsider(self, run: str) -> None:
+        """What is watched for changed: the run's series is read anew with its next report, telling nobody twice."""
+        self._runs.pop(run, None)
+
     def _newest_step(self, report: SnapshotReport) -> int:
         last = self._reader.series(report.run, list(report.layers)[-1]).get(list(report.layers)[-1], [])
         return last[-1].step if last else report.step

@@ -40,7 +40,7 @@ class CaptureIntake:
     def _begin(self, session: Session, start: CaptureStart) -> None:
         session.begin_capture(start)
         if reason := session.captures[start.capture].lacks(self._counter.needs):
-            del session.captures[start.capture]
+            session.drop_capture(start.capture)
             raise AssemblyError(reason)
 
     def chunk(self, session: Session, chunk: CaptureChunk) -> None:

@@ -19,7 +19,9 @@ COMMANDS = {
     "dashboard": "start the dashboard on a store",
     "embed": "embed a data set's images once, for training towards diverse neurons",
     "runs": "list, show, export, rename, tag, delete, prune, compact, back up and restore runs",
+    "report": "write a run as one HTML file that opens without a server",
     "alerts": "replay, list, acknowledge, silence and try out alerts",
+    "keygen": "make keys, for a server that listens beyond this machine",
     "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
     "probe": "build a labelled, broad probe set from Debian's packages",
@@ -83,6 +85,8 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
         ("cm_server.embedding_folder", "EmbeddingFolderError"),
         ("cm_server.control", "ControlError"),
         ("cm_server.notifiers.operations", "OperationError"),
+        ("cm_server.keyring", "KeyringError"),
+        ("cm_client.errors", "ClientError"),
         ("cm_server.keeping", "KeepingError"),
         ("cm_server.exports.selection", "ExportError"),
     ):

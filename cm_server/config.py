@@ -90,6 +90,9 @@ class Option:
 
 _KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
+KEY = Option("key", str, "", "key file made by keygen, where the server has keys", metavar="FILE")
+"""How every command that speaks to a server is told its keys."""
+
 
 def parser_for(prog: str, description: str, options: Sequence[Option]) -> argparse.ArgumentParser:
     """An argument parser whose ``--help`` names default and environment variable of every option."""
@@ -212,6 +215,12 @@ def default_store() -> str:
     """Where runs are kept if nothing is said: the user's data folder."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return str(Path(base) / "concept-monitor")
+
+
+def default_keys() -> str:
+    """Where a server's keys are kept: the user's configuration folder."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return str(Path(base) / "concept-monitor" / "keys")
 
 
 def default_cache() -> str:

@@ -41,10 +41,11 @@ class Inbox:
     Args:
         store: the store's folder.
         handle: carries a command out and returns the answer; raises ValueError, in words, to refuse it.
+        folder: its name in the store.
     """
 
-    def __init__(self, store: Path, handle: Handle) -> None:
-        self._folder, self._handle = Path(store) / FOLDER, handle
+    def __init__(self, store: Path, handle: Handle, folder: str = FOLDER) -> None:
+        self._folder, self._handle = Path(store) / folder, handle
         self._paused_until = 0.0
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._sweep()
@@ -85,13 +86,16 @@ class Inbox:
                     path.unlink()
 
 
-def request(store: Path, command: Mapping[str, Any], seconds: float = 10.0) -> dict[str, Any]:
+def request(
+    store: Path, command: Mapping[str, Any], seconds: float = 10.0, folder_name: str = FOLDER
+) -> dict[str, Any]:
     """Asks the server on a store to do something.
 
     Args:
         store: the store's folder.
         command: plain JSON.
         seconds: how long to wait for the server to begin.
+        folder_name: of the inbox that is meant.
 
     Returns:
         Its answer.
@@ -99,7 +103,7 @@ def request(store: Path, command: Mapping[str, Any], seconds: float = 10.0) -> d
     Raises:
         ControlError: it refused, or did not answer; the message says whether anything may have changed.
     """
-    folder = Path(store) / FOLDER
+    folder = Path(store) / folder_name
     folder.mkdir(mode=0o700, exist_ok=True)
     path = folder / f"{time.time():017.6f}-{uuid.uuid4().hex[:12]}.request"
     _write(path, command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cm_server import keeping
+from cm_server import anchor_desk, keeping
 from cm_server.control import Handle, Inbox
 from cm_server.notifiers import operations
 from cm_server.notifiers.base import Notifier
@@ -27,6 +27,7 @@ class DeliveryDesk:
         wake: makes the loop call `tick` soon; called from other threads.
         on_change: called with each run whose alerts are now acknowledged or silenced.
         keep: carries out the commands of `keeping`, which come through the same folder.
+        anchors: carries out the commands of `anchor_desk`, which come through the same folder.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class DeliveryDesk:
         wake: Callable[[], None],
         on_change: Callable[[str], None],
         keep: Handle | None = None,
+        anchors: Handle | None = None,
     ) -> None:
-        self._reader, self._on_change, self._keep = reader, on_change, keep
+        self._reader, self._on_change = reader, on_change
+        self._keep, self._anchors = keep, anchors
         self._tables = DeliveryWriter(writer.transaction)
         self._dispatcher = Dispatcher(self._tables, settings, self._lives, wake)
         self._inbox = Inbox(writer.directory, self._carry_out)
@@ -62,6 +65,8 @@ class DeliveryDesk:
         return info is not None and info.state in LIVE_STATES
 
     def _carry_out(self, command: Mapping[str, Any]) -> dict[str, Any]:
+        if self._anchors is not None and command.get("do") in anchor_desk.OPERATIONS:
+            return dict(self._anchors(command))
         if self._keep is not None and command.get("do") in keeping.OPERATIONS:
             return dict(self._keep(command))
         now = self._dispatcher.now()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from cm_client.protocol.messages import (
@@ -80,7 +79,7 @@ class FigureIntake:
         """Captures that will never come; a client of version 1.0 does not say which, and wants no answer."""
         numbers = message.captures if len(message.captures) == len(message.rows) else [None] * len(message.rows)
         for row, number in zip(message.rows, numbers, strict=True):
-            if len(row) == 2 and type(row[0]) is int and isinstance(row[1], str) and type(number) in (int, type(None)):
+            if _is_drop(row) and type(number) in (int, type(None)):
                 self._gap(session, row[0], row[1][:200], number)
         self._counter.publisher.publish("gap", session.run)
 
@@ -104,7 +103,7 @@ class FigureIntake:
     def _ack_again(self, session: Session, numbers: list[Any]) -> None:
         """Acks may get lost, and so may captures where a connection broke and neither side noticed."""
         for number in numbers[:MOST_UNACKED]:
-            if number in session.pending or type(number) is not int:
+            if type(number) is not int or number in session.pending:
                 continue
             if number in session.samples:  # its rows may be here, and its images are on their way
                 if (rows := session.samples[number].stalled()) is not None:
@@ -117,26 +116,33 @@ class FigureIntake:
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """A client's map as stored: plain values under short keys; NaN and infinity are not JSON."""
+    """A client's map as stored: plain values under short keys, others as text; NaN and infinity are not JSON."""
     found: dict[str, Any] = {}
     for key, value in list(values.items())[:200]:
         if isinstance(value, float) and not math.isfinite(value):
             value = None
-        with suppress(TypeError):
-            found[str(key)[:100]] = value[:1000] if isinstance(value, str) else value
+        plain = value is None or isinstance(value, bool | int | float)
+        found[str(key)[:100]] = value if plain else str(value)[:1000]
     return found
+
+
+def _is_drop(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 2 and type(row[0]) is int and isinstance(row[1], str)
 
 
 def _scalar_rows(rows: list[list[Any]]) -> Iterator[Row]:
     """Well-formed rows; others are skipped."""
     for row in rows:
-        if len(row) != 4 or not _is_count(row[0]) or not _is_count(row[1]) or not isinstance(row[3], dict):
+        if not (isinstance(row, list) and len(row) == 4 and isinstance(row[3], dict)):
+            continue
+        if not (_is_count(row[0]) and _is_count(row[1])):
             continue
         values = {
             str(name)[:100]: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
             for name, value in row[3].items()
         }
-        yield row[0], row[1], float(row[2]) if isinstance(row[2], (int, float)) else 0.0, values
+        at = float(row[2]) if isinstance(row[2], (int, float)) else 0.0
+        yield row[0], row[1], at if math.isfinite(at) else 0.0, values
 
 
 def _is_count(value: Any) -> bool:

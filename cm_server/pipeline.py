@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cm_server.anchors import UserAnchor
 from cm_server.cache import fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext
 from cm_server.core import approach, diversity
@@ -35,6 +36,8 @@ class Analysis:
         tau: the user's lowest similarity for *interpretable*; the calibrated null counts where it is higher.
         bootstrap: resampled probe sets by which the labels' stability is measured; 0: it is not.
         watched: words whose distance from the nearest units is followed; those that are no concept are passed over.
+        anchors: words that people added to the run, followed like the watched ones.
+        keep: whether all similarities of this capture are kept, so that d_anchor can be had at another T later.
     """
 
     context: ProbeContext
@@ -43,6 +46,8 @@ class Analysis:
     tau: float
     bootstrap: int = 0
     watched: tuple[str, ...] = ()
+    keep: bool = False
+    anchors: tuple[UserAnchor, ...] = ()
 
 
 def analyse(
@@ -96,7 +101,8 @@ def analyse_layer(
     rows = live.cpu().numpy()
     arrays["live"] = rows
     for field, values in found.named().items():
-        arrays[field][rows] = values.cpu().numpy()
+        column = values.cpu().numpy()
+        arrays.setdefault(field, _blank(len(rows), column))[rows] = column
     if analysis.bootstrap and analysis.context.detection is None:
         stable = label_stability(analysis.context.prepare, analysis.context.image_text, lively, analysis.bootstrap)
         arrays["stability"] = np.full(len(rows), np.nan, dtype=np.float32)
@@ -108,17 +114,23 @@ def analyse_layer(
     return LayerReport(summary, LayerArrays(**arrays), _of_all_units(descriptions, live))
 
 
+def _blank(units: int, column: np.ndarray) -> np.ndarray:
+    """Rows for all units, dead ones included: NaN, or 0 where the kind of number has no NaN."""
+    nothing = np.nan if np.issubdtype(column.dtype, np.floating) else 0
+    return np.full((units, *column.shape[1:]), nothing, dtype=column.dtype)
+
+
 def _readings(
     name: str, lively: Tensor, live: Tensor, maps: Tensor | None, analysis: Analysis
 ) -> tuple[UnitReadings, tuple[str, ...]]:
     """What the detector finds in a layer's live units, and how it describes them."""
     context, words, calibration = analysis.context, analysis.vocabulary, analysis.calibrations[name]
     if context.detection is None:
-        return read_layer(lively, context, words, calibration, analysis.tau), ()
+        return read_layer(lively, context, words, calibration, analysis.tau, analysis.keep), ()
     units = live.nonzero().squeeze(1)
     seen = maps if maps is None or live.all() else maps[:, units.cpu()]
     examined = context.detection.examine(Responses(name, units, lively, seen))
-    return read_examined(lively, examined, words, calibration, analysis.tau), examined.descriptions
+    return read_examined(lively, examined, words, calibration, analysis.tau, analysis.keep), examined.descriptions
 
 
 def _of_all_units(descriptions: tuple[str, ...], live: Tensor) -> tuple[str, ...]:
@@ -187,11 +199,13 @@ def _measured(found: UnitReadings, analysis: Analysis) -> dict:
 
 def _watched(found: UnitReadings, analysis: Analysis) -> dict[str, float]:
     words = analysis.vocabulary.concepts.words
-    places = {word: words.index(word) for word in analysis.watched if word in words}
-    if not places:
+    text = analysis.vocabulary.text
+    vectors = {word: text[words.index(word)] for word in analysis.watched if word in words}
+    vectors |= {anchor.word: torch.from_numpy(anchor.vector) for anchor in analysis.anchors}
+    if not vectors:
         return {}
-    text = analysis.vocabulary.text.to(found.embeddings.device)[list(places.values())]
-    return dict(zip(places, approach.group_distance(found.embeddings, text).tolist(), strict=True))
+    places = torch.stack(list(vectors.values())).to(found.embeddings)
+    return dict(zip(vectors, approach.group_distance(found.embeddings, places).tolist(), strict=True))
 
 
 def _dead_arrays(activations: Tensor, analysis: Analysis) -> LayerArrays:

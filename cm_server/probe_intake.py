@@ -8,7 +8,7 @@ from types import TracebackType
 import numpy as np
 
 from cm_client.protocol.messages import ProbeAck, ProbeChunk, ProbeClasses, ProbeLabels, ProbeStart
-from cm_server.core.assembly import AssemblyError, ProbeAssembly
+from cm_server.core.assembly import AssemblyError, ProbeAssembly, check_announcement
 from cm_server.counter import Counter
 from cm_server.detectors.base import ClassLabels
 from cm_server.sessions import Session
@@ -37,6 +37,11 @@ class ProbeIntake:
 
     def start(self, session: Session, start: ProbeStart) -> None:
         """A probe set is announced."""
+        with _Refusing(self._counter, session):
+            check_announcement(start)
+            self._begin(session, start)
+
+    def _begin(self, session: Session, start: ProbeStart) -> None:
         detector = self._counter.detector
         if start.count < detector.min_probes:
             self._counter.refuse(
@@ -58,8 +63,7 @@ class ProbeIntake:
             session.probe = None
             self._ack(session, start.fingerprint, start.source)
             return
-        with _Refusing(self._counter, session):
-            session.probe = ProbeAssembly(start)
+        session.probe = ProbeAssembly(start)
 
     def chunk(self, session: Session, chunk: ProbeChunk | ProbeLabels | ProbeClasses) -> None:
         """Some of its images, class numbers or class names."""

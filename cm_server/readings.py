@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
 
 from cm_server.calibration import LayerCalibration, ProbeContext
 from cm_server.core import embedding, ranking
+from cm_server.core.levels import to_levels
 from cm_server.detectors.base import Examination
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES
 from cm_server.vocabulary import Vocabulary
@@ -32,6 +34,7 @@ class UnitReadings:
         null: ``[M]`` the 95th percentile of the best similarity of a unit with these values on shuffled images.
         tau: ``[M]`` the threshold in force, max(the user's, ``null``).
         margin: ``[M]`` best similarity minus ``null``.
+        levels, ends: all similarities, as `core.levels` keeps them; None where they are not kept.
     """
 
     concepts: Tensor
@@ -44,14 +47,22 @@ class UnitReadings:
     null: Tensor
     tau: Tensor
     margin: Tensor
+    levels: Tensor | None = None
+    ends: Tensor | None = None
 
     def named(self) -> dict[str, Tensor]:
         """What is stored per unit, by the name it has in `LayerArrays`."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("words", "null")}
+        named = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("words", "null")}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 def read_layer(
-    activations: Tensor, context: ProbeContext, vocabulary: Vocabulary, calibration: LayerCalibration, tau: float
+    activations: Tensor,
+    context: ProbeContext,
+    vocabulary: Vocabulary,
+    calibration: LayerCalibration,
+    tau: float,
+    keep: bool = False,
 ) -> UnitReadings:
     """Reads a layer.
 
@@ -61,24 +72,33 @@ def read_layer(
         vocabulary: the words.
         calibration: of this layer's width.
         tau: the user's lowest similarity for *interpretable*.
+        keep: whether all similarities are kept, for another T later.
     """
     units, start = activations.shape[1], 0
-    whole: dict[str, Tensor] = {}
+    whole: dict[str, Any] = {}
     for columns, similarity in _blocks(activations, context):
         null = context.null_of(columns, units)
-        found = _read(columns, similarity, vocabulary, calibration, tau, null)
+        found = _read(columns, similarity, vocabulary, calibration, tau, null, keep)
         for f in fields(UnitReadings):
             part = getattr(found, f.name)
             if not start:
                 # Room for all units at once: small results kept between large blocks would scatter the heap.
-                whole[f.name] = part.new_empty(units, *part.shape[1:])
-            whole[f.name][start : start + len(part)] = part
+                whole[f.name] = None if part is None else part.new_empty(units, *part.shape[1:])
+            if part is None or whole[f.name] is None:  # what some block lacks is not kept of any
+                whole[f.name] = None
+            else:
+                whole[f.name][start : start + len(part)] = part
         start += columns.shape[1]
     return UnitReadings(**whole)
 
 
 def read_examined(
-    activations: Tensor, examined: Examination, vocabulary: Vocabulary, calibration: LayerCalibration, tau: float
+    activations: Tensor,
+    examined: Examination,
+    vocabulary: Vocabulary,
+    calibration: LayerCalibration,
+    tau: float,
+    keep: bool = False,
 ) -> UnitReadings:
     """Reads a layer that a detector with labels of its own has examined.
 
@@ -88,9 +108,11 @@ def read_examined(
         vocabulary: the words.
         calibration: of this layer's width.
         tau: the user's lowest similarity for *interpretable*.
+        keep: whether all similarities are kept; never where the detector places units by itself.
     """
     null = activations.new_full((activations.shape[1],), examined.null)
-    found = _read(activations, examined.similarity, vocabulary, calibration, tau, null)
+    keep = keep and examined.embeddings is None
+    found = _read(activations, examined.similarity, vocabulary, calibration, tau, null, keep)
     return found if examined.embeddings is None else replace(found, embeddings=examined.embeddings)
 
 
@@ -115,11 +137,13 @@ def _read(
     calibration: LayerCalibration,
     tau: float,
     null: Tensor,
+    keep: bool,
 ) -> UnitReadings:
     weights = embedding.concept_weights(similarity, calibration.temperature)
     concepts, similarities = ranking.top_concepts(similarity, TOP_CONCEPTS)
     samples, strengths = ranking.top_samples(activations, TOP_SAMPLES)
     null = null.to(similarity.dtype)
+    levels, ends = to_levels(similarity) if keep and bool(similarity.isfinite().all()) else (None, None)
     return UnitReadings(
         concepts=concepts,
         similarities=similarities,
@@ -131,4 +155,6 @@ def _read(
         null=null,
         tau=null.nan_to_num(nan=tau).clamp_min(tau),
         margin=similarities[:, 0] - null,
+        levels=levels,
+        ends=ends,
     )

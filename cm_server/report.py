@@ -94,6 +94,9 @@ class LayerArrays:
         tau: ``[M]`` float32, threshold in force for each unit; None in reports of version 0.1.
         stability: ``[M]`` float32, share of resampled probe sets in which the unit's best concept is the same; None
             where no bootstrap was asked for.
+        levels: ``[M, K]`` int16, all similarities in 16-bit levels (`core.levels`); None where they were not kept.
+        ends: ``[M, 2]`` float32, the lowest and highest similarity of each unit, between which the levels lie; NaN for
+            dead units.
     """
 
     live: np.ndarray
@@ -107,6 +110,8 @@ class LayerArrays:
     activations: np.ndarray
     tau: np.ndarray | None = None
     stability: np.ndarray | None = None
+    levels: np.ndarray | None = None
+    ends: np.ndarray | None = None
 
     def named(self) -> dict[str, np.ndarray]:
         """The arrays by name that are there, in the order in which they are stored."""

@@ -86,7 +86,7 @@ class ResultDesk:
         if concepts.fingerprint not in self._concepts_saved:
             categories = [c or "" for c in concepts.categories]
             self._writer.save_concept_set(concepts.fingerprint, concepts.name, list(concepts.words), categories)
-            self._writer.save_map(vocabulary.map_fingerprint, vocabulary.layout)
+            self._writer.save_map(vocabulary.map_fingerprint, vocabulary.layout, vocabulary.text.numpy())
             self._concepts_saved.add(concepts.fingerprint)
         self._writer.save_run(
             ready.run,

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from heapq import merge
 
+from cm_server.anchors import WISHES, words_of
 from cm_server.core.alerting import Finding, Transition
 from cm_server.core.flow import FlowWatch
 from cm_server.core.watching import Circumstances, LayerWatch
 from cm_server.report import SeriesPoint, SnapshotReport
 from cm_server.rules import LayerSettings, RuleBook
 from cm_server.rules.book import watches
+from cm_server.stores.anchors import AnchorReader
 from cm_server.stores.reader import StoreReader
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class RunWatch:
         info = reader.run(report.run)
         self._name = info.name if info else ""
         self._planned = info.planned_steps if info else None
+        self._anchors = AnchorReader(reader.connection).of(self._run)
         self._categories = _categories(reader, info.concept_fingerprint if info else "")
         settings = book.settings(self._run, self._name)
         self._layers = settings.layers
@@ -116,7 +119,9 @@ class RunWatch:
         if settings.reference and not reference:
             logger.warning("the reference run %r has no values of %s in this store", settings.reference, layer)
         known = {"planned_steps": self._planned, "categories": self._categories, "reference": reference}
-        return replace(settings.about, **known)
+        about = settings.about
+        wishes = {wish: (*getattr(about, wish), *words_of(self._anchors, wish)) for wish in WISHES}
+        return replace(about, **known, **wishes)
 
 
 def by_kind(points: Sequence[SeriesPoint]) -> dict[str, list[SeriesPoint]]:

@@ -10,28 +10,33 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import zmq
 
-from cm_client.protocol import encode, limits
+from cm_client.protocol import encode
 from cm_server.alert_desk import AlertDesk
+from cm_server.anchor_desk import AnchorDesk
 from cm_server.attempts import Attempts
 from cm_server.cache import ArrayCache
 from cm_server.core.retention import Retention
 from cm_server.counter import notice_of
 from cm_server.delivery_desk import DeliveryDesk
 from cm_server.events import EventPublisher, write_discovery
-from cm_server.fault_points import reach
+from cm_server.gate import Gate
+from cm_server.guards import Guards
 from cm_server.ingest import Ingest
+from cm_server.intake import Intake
 from cm_server.keeping_desk import KeepingDesk
+from cm_server.listening import ServiceError, bind, check, open_router, reachable, taken
+from cm_server.memory import MemoryCeiling
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
+from cm_server.questions import QuestionDesk
 from cm_server.report import Alert
 from cm_server.result_desk import ResultDesk
 from cm_server.rules import RuleBook
 from cm_server.store_trouble import StoreTrouble
-from cm_server.stores.errors import why_unwritable
+from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
 from cm_server.worker import AnalysisWorker, WorkerSettings
@@ -39,12 +44,6 @@ from cm_server.worker import AnalysisWorker, WorkerSettings
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 250
-_BURST = 256
-"""Messages taken before results get their turn."""
-
-
-class ServiceError(RuntimeError):
-    """The server cannot start; the message names value and cure."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ class ServiceSettings:
         rules: when to raise an alert.
         notify: how alerts are delivered.
         retention: which snapshots keep their arrays.
+        guards: who may connect, how many, and how much memory that may take.
     """
 
     listen: str
@@ -70,26 +70,37 @@ class ServiceSettings:
     rules: RuleBook = field(default_factory=RuleBook)
     notify: NotifySettings = field(default_factory=NotifySettings)
     retention: Retention = field(default_factory=Retention)
+    guards: Guards = field(default_factory=Guards)
 
 
 class Service:
     """Opens everything; `run` serves until `stop`.
 
+    Attributes:
+        outgrown: `run` ended because the process had grown above its ceiling: it is to be started again.
+
     Raises:
-        ServiceError: an address is in use, or not loopback.
+        ServiceError: an address is in use, or not loopback and there are no keys.
+        KeyringError: the keys are not usable.
         StoreError: the store cannot be written.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
-        for address in (settings.listen, settings.events):
-            _require_loopback(address)
-        self._context = zmq.Context()
-        self._socket = self._router()
-        self._writer = StoreWriter(settings.store)
+        for flag, address in (("--listen", settings.listen), ("--events", settings.events)):
+            check(flag, address, keyed=settings.guards.keys is not None)
+        self._gate = Gate(settings.guards)
+        self._context = self._gate.context
+        self._ceiling = MemoryCeiling(settings.guards.memory)
+        self.outgrown = False
+        self._socket = open_router(self._context)
+        self._gate.guard_ingest(self._socket)
         try:
-            self.listen = _bind(self._socket, "--listen", settings.listen)
-            self._publisher = _bound("--events", settings.events, self._context)
-        except ServiceError:
+            self._writer = StoreWriter(settings.store)
+            self.listen = bind(self._socket, "--listen", settings.listen)
+            with taken("--events", settings.events):
+                self._publisher = EventPublisher(self._context, settings.events, self._gate.guard_events)
+        except (ServiceError, StoreError):
+            self._gate.close()
             self._context.destroy(linger=0)
             raise
         self._reader = StoreReader(settings.store)
@@ -105,6 +116,8 @@ class Service:
             settings.retention,
             lambda run: self._publisher.publish("run", run),
         )
+        self._anchors = AnchorDesk(self._writer, self._reader, settings.worker.anchors, self._on_anchors)
+        self._questions = QuestionDesk(settings.store, settings.worker.encoder, lambda: self._worker.vocabulary, cache)
         self._delivery = DeliveryDesk(
             self._writer,
             self._reader,
@@ -112,6 +125,7 @@ class Service:
             self._wake,
             lambda run: self._publisher.publish("alert", run),
             self._keeping.carry_out,
+            self._anchors.carry_out,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
         notifiers = [LogNotifier(), *shown]
@@ -127,6 +141,7 @@ class Service:
             self._send,
             self._desk.end,
         )
+        self._intake = Intake(self._socket, self._ingest, self._send, self._gate.keyring)
         self._results = ResultDesk(self._writer, self._worker, self._publisher, self._ingest, self._desk)
         self._trouble = StoreTrouble(settings.store, self._writer.try_out)
         self._store = settings.store
@@ -151,17 +166,20 @@ class Service:
         """
         self._guarded(self._mark_abandoned)
         self._worker.start()
-        write_discovery(self._store, self.listen, self.events)
+        self._questions.start()
+        write_discovery(self._store, reachable(self.listen), reachable(self.events))
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wakeable, zmq.POLLIN)
+        self._gate.register(poller)
         on_ready()
-        while not self._stopping:
+        while not (self._stopping or self._has_outgrown()):
             if self._trouble.waits:
                 time.sleep(_POLL_MS / 1000)  # messages wait in the sockets: a poll would return at once
             else:
-                poller.poll(_POLL_MS)
+                poller.poll(0 if self._intake.waiting else _POLL_MS)
                 self._guarded(self._turn)
+            self._gate.serve()
             self._publisher.heartbeat()
         return self._close()
 
@@ -170,7 +188,7 @@ class Service:
         self._trouble.try_again()
         self._results.take()
         self._trouble.over()
-        self._take_messages()
+        self._intake.take()
         self._results.take()
         self._ingest.check_silence()
         self._desk.tick()
@@ -198,44 +216,37 @@ class Service:
         self._stopping = True
         self._wake()
 
+    def _has_outgrown(self) -> bool:
+        """Stops the intake at the ceiling: what is committed is safe, and clients send the rest again."""
+        if not self._ceiling.exceeded:
+            return False
+        self.outgrown = True
+        logger.error(
+            "the process has grown above %d MB and stops, to be started again; nothing acknowledged is lost. "
+            "Raise --memory where that much is meant to be used",
+            self._ceiling.limit // 2**20,
+        )
+        self._socket.close(linger=0)  # first of all: what grows may be ZeroMQ's, fed by a peer
+        self._publisher.close()
+        return True
+
     def _close(self) -> bool:
+        self._questions.stop()
         ended = self._worker.stop(timeout=5)
         self._guarded(self._results.take)  # what cannot be stored was not acknowledged: it comes again
         self._guarded(self._delivery.close)
         self._writer.close()
         self._reader.close()
         self._publisher.close()
+        self._gate.close()
         self._context.destroy(linger=200)
         self._waker.close()
         self._wakeable.close()
         return ended
 
-    def _router(self) -> zmq.Socket:
-        router = self._context.socket(zmq.ROUTER)
-        router.setsockopt(zmq.LINGER, 0)
-        router.setsockopt(zmq.MAXMSGSIZE, limits.MAX_FRAME)
-        router.setsockopt(zmq.RCVHWM, 256)
-        router.setsockopt(zmq.SNDHWM, 1000)
-        return router
-
     def _wake(self) -> None:
         with suppress(BlockingIOError, OSError):
             self._waker.send(b"\0")
-
-    def _take_messages(self) -> None:
-        for _ in range(_BURST):
-            try:
-                identity, *frames = self._socket.recv_multipart(flags=zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                break
-            reach("message-received")
-            try:
-                self._ingest.receive(identity.bytes, [frame.buffer for frame in frames])
-            except Exception as error:  # one client's message must not end the others' runs
-                if why_unwritable(error):
-                    raise
-                logger.exception("a message could not be handled and was skipped")
-        self._ingest.flush()
 
     def _drain_wakes(self) -> None:
         with suppress(BlockingIOError):
@@ -245,6 +256,10 @@ class Service:
     def _on_alert(self, alert: Alert) -> None:
         self._publisher.publish("alert", alert.run, alert.step)
         self._ingest.reply(alert.run, notice_of(alert))
+
+    def _on_anchors(self, run: str) -> None:
+        self._desk.reconsider(run)
+        self._publisher.publish("run", run)
 
     def _send(self, identity: bytes, message: Any, run: str, epoch: str) -> None:
         self._sequence += 1
@@ -256,33 +271,3 @@ class Service:
         for run in self._reader.runs():
             if run.state in ("waiting", "running"):
                 self._writer.save_run(run.run, state="lost", activity="")
-
-
-def _require_loopback(address: str) -> None:
-    host = urlsplit(address).hostname or ""
-    if not address.startswith("tcp://") or not (host == "localhost" or host.startswith("127.") or host == "::1"):
-        raise ServiceError(
-            f"address {address!r} is not a loopback address: an open port without keys lets anyone in; "
-            "give tcp://127.0.0.1:PORT"
-        )
-
-
-def _bind(router: zmq.Socket, flag: str, address: str) -> str:
-    try:
-        router.bind(address)
-    except zmq.ZMQError as error:
-        raise ServiceError(_in_use(flag, address, error)) from None
-    return router.getsockopt_string(zmq.LAST_ENDPOINT)
-
-
-def _bound(flag: str, address: str, context: zmq.Context) -> EventPublisher:
-    try:
-        return EventPublisher(context, address)
-    except zmq.ZMQError as error:
-        raise ServiceError(_in_use(flag, address, error)) from None
-
-
-def _in_use(flag: str, address: str, error: zmq.ZMQError) -> str:
-    return (
-        f"cannot listen on {address} ({error.strerror}): is another server running? choose another address with {flag}"
-    )

@@ -16,6 +16,9 @@ SILENT_SECONDS = 15.0
 RIVAL_SECONDS = 6.0
 """A client that is alive says so every two seconds."""
 MOST_SESSIONS = 256
+MOST_RIVALS = 64
+MOST_HELD = limits.MAX_CAPTURE + 2 * CREDIT
+"""Bytes of one session's captures that are held: one of any size, and some more that the credit let go."""
 KINDS = ("probe", "stream")
 """What captures may be taken on."""
 
@@ -29,6 +32,7 @@ class Session:
         identity: ZeroMQ's return address, of the newest message.
         probe: images on their way.
         captures: captures on their way, by number.
+        sizes: bytes of the captures on their way or pending, by number.
         samples: images of stream captures on their way, by the capture's number.
         whole: stream captures whose rows are there, while images are on their way.
         pending: captures handed to the analysis and not yet committed.
@@ -48,6 +52,7 @@ class Session:
     identity: bytes
     probe: ProbeAssembly | None = None
     captures: dict[int, CaptureAssembly] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
     samples: dict[int, SampleAssembly] = field(default_factory=dict)
     whole: dict[int, Capture] = field(default_factory=dict)
     pending: set[int] = field(default_factory=set)
@@ -77,6 +82,8 @@ class Session:
         """
         if self.finish is not None or self.lost or now - self.last_seen > RIVAL_SECONDS:
             return True
+        if epoch not in self.rivals and len(self.rivals) >= MOST_RIVALS:
+            del self.rivals[next(iter(self.rivals))]
         asked = self.rivals.setdefault(epoch, now)
         return False if now - asked > 2 * RIVAL_SECONDS else None
 
@@ -95,19 +102,23 @@ class Session:
         """
         assembly = CaptureAssembly(start)
         self.drop_capture(start.capture)
-        others = sum(a.nbytes for a in self.captures.values())
-        others += sum(v.nbytes for held in self.whole.values() for v in held.activations.values())
-        if others + assembly.nbytes > limits.MAX_CAPTURE:
-            raise AssemblyError(f"more than {limits.MAX_CAPTURE} bytes of captures are on their way at once")
+        if sum(self.sizes.values()) + assembly.nbytes > MOST_HELD or len(self.sizes) >= limits.MAX_AT_ONCE:
+            raise AssemblyError(
+                f"{len(self.sizes)} captures of {sum(self.sizes.values())} bytes are on their way already: at most "
+                f"{limits.MAX_AT_ONCE}, and {CREDIT} bytes or one larger capture, may be"
+            )
         if start.kind not in KINDS:
             raise AssemblyError(f"captures of kind {start.kind[:64]!r} are not known to this server: update it")
         other = start.probe_fingerprint != self.probe_fingerprint or start.probes != self.probe_count
         if start.kind == "probe" and other:
             raise AssemblyError("it belongs to a probe set that was not sent")
         self.captures[start.capture] = assembly
+        self.sizes[start.capture] = assembly.nbytes
         self.step = max(self.step, start.step)
 
     def drop_capture(self, number: int) -> None:
         """Forgets what has come of a capture."""
         for held in (self.captures, self.samples, self.whole):
             held.pop(number, None)
+        if number not in self.pending:
+            self.sizes.pop(number, None)

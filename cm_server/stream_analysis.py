@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cm_server.anchors import AnchorBook
 from cm_server.cache import ArrayCache, fingerprint
 from cm_server.calibration import LayerCalibration, ProbeContext, calibrate, context_of
 from cm_server.core.assembly import Capture
@@ -125,6 +126,7 @@ class StreamAnalysis:
         tau: the user's lowest similarity for *interpretable*.
         temperature: the user's T; None for the label-free rule.
         watched: words whose distance from the nearest units is followed.
+        anchors: words that people added to single runs: followed in the same way.
     """
 
     def __init__(
@@ -135,9 +137,11 @@ class StreamAnalysis:
         tau: float,
         temperature: float | None,
         watched: tuple[str, ...] = (),
+        anchors: AnchorBook | None = None,
     ) -> None:
         self._encoder, self._detector, self._cache = encoder, detector, cache
         self._tau, self._temperature, self._watched = tau, temperature, watched
+        self._anchors = anchors or AnchorBook()
         self.images = ImageEmbeddings(encoder, cache)
         self._runs: dict[str, _Run] = {}
 
@@ -168,7 +172,8 @@ class StreamAnalysis:
             if units not in state.calibrations:
                 state.calibrations[units] = calibrate(own, vocabulary, units, self._temperature, self._cache)
         by_layer = {name: state.calibrations[units] for name, units in layers.items()}
-        analysis = Analysis(context, vocabulary, by_layer, self._tau, watched=self._watched)
+        added = self._anchors.of(job.run, self._encoder.fingerprint)
+        analysis = Analysis(context, vocabulary, by_layer, self._tau, watched=self._watched, anchors=added)
         report = analyse(job.run, job.capture, analysis, state.previous, job.received_at, job.epoch)
         state.previous = report
         return report

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cm_client.protocol.needs import parse_needs
+from cm_server.anchors import AnchorBook
 from cm_server.attempts import Attempts
 from cm_server.cache import ArrayCache
 from cm_server.calibration import LayerCalibration, ProbeContext, calibrate, labelled_context, probe_context
@@ -117,6 +118,8 @@ class WorkerSettings:
         bootstrap: resampled probe sets per capture for the labels' stability; 0: none.
         placement: of the units among the words.
         watched: words whose distance from the nearest units is followed.
+        anchors: words that people added to single runs: followed in the same way.
+        keep_every: all similarities are kept of every n-th capture, so that d_anchor can be had at another T; 0: never.
     """
 
     encoder: Encoder
@@ -129,6 +132,8 @@ class WorkerSettings:
     bootstrap: int = 0
     placement: str = "barycentric"
     watched: tuple[str, ...] = ()
+    keep_every: int = 0
+    anchors: AnchorBook = field(default_factory=AnchorBook)
 
 
 @dataclass
@@ -170,7 +175,9 @@ class AnalysisWorker:
         self._unfit: dict[tuple[str, str], str] = {}
         self._stream: StreamAnalysis | None = None
         if not isinstance(settings.detector, LabelledDetector):
-            of_stream = settings.detector, cache, settings.tau, settings.temperature, settings.watched
+            of_stream = (
+                settings.detector, cache, settings.tau, settings.temperature, settings.watched, settings.anchors
+            )  # fmt: skip
             self._stream = StreamAnalysis(settings.encoder, *of_stream)
         self._thread = threading.Thread(target=self._work, name="analysis", daemon=True)
 
@@ -315,7 +322,9 @@ class AnalysisWorker:
                 state.calibrations[name] = self._calibrate(job.run, name, units, state)
         settings = self._settings
         fixed = state.context, state.vocabulary, state.calibrations
-        analysis = Analysis(*fixed, settings.tau, settings.bootstrap, settings.watched)
+        keep = settings.keep_every > 0 and capture.capture % settings.keep_every == 0
+        added = settings.anchors.of(job.run, settings.encoder.fingerprint)
+        analysis = Analysis(*fixed, settings.tau, settings.bootstrap, settings.watched, keep, added)
         report = analyse(job.run, capture, analysis, state.before(job), job.received_at, job.epoch)
         report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
         state.previous[job.epoch] = report

@@ -4,7 +4,11 @@
 imports `cm_server.report`, `stores`, `events` and `config` only, and never loads torch.
 
 The address is the state: ``/`` (runs; goes to the overview if there is only one), ``/run/<id>/overview``,
-``/run/<id>/map``, and ``?layer=…&step=…&unit=…`` on both; without ``step`` the page is live.
+``/run/<id>/map``, ``/run/<id>/neuron``, ``/run/<id>/concepts``, ``/run/<id>/evolution``, and
+``?layer=…&step=…&unit=…`` on all; without ``step`` the page is live.
+The Evolution page also reads ``tau=``, ``t=`` and ``anchors=``, Concepts ``q=`` (any words), the list of runs ``find=``
+and ``sort=``. Pages of no single run:
+``/compare?runs=a,b&steps=…``, ``/alerts?run=…&state=…&severity=…&rule=…`` and ``/system``.
 
 Stable element ids, for tests and scripts: ``state-chip`` (text: what the run is doing), ``d-anchor-graph``,
 ``scalars-graph``, ``categories-graph``, ``map-graph`` (graphs), ``strip-graph`` and ``clock-slider`` (the clock),

@@ -14,8 +14,9 @@ from dash import Dash, ctx, set_props
 from fastapi import FastAPI, Request
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from cm_client.keys import Keys
 from cm_server.events import read_discovery
-from dashboard import callbacks, export, feed, images
+from dashboard import callbacks, export, feed, finding, images, neuron_export
 from dashboard.components.shell import shell
 from dashboard.data import Source
 from dashboard.feed import Feed
@@ -37,22 +38,28 @@ class Dashboard(Dash):
     source: Source
 
 
-def create_app(store: Path, events: str | None = None, *, host: str = "127.0.0.1") -> Dashboard:
+def create_app(
+    store: Path, events: str | None = None, *, host: str = "127.0.0.1", keys: Keys | None = None
+) -> Dashboard:
     """A dashboard over one store; its feed is running when this returns.
 
     Args:
         store: the store's folder; it may not exist yet.
         events: the server's event address; None looks it up in the store, again whenever the server is silent.
         host: the address it will be served at; requests that name another host are refused.
+        keys: for a server that wants to know who listens.
 
     Returns:
         The app; ``app.server`` is the ASGI application, ``app.feed`` and ``app.source`` its live parts.
     """
-    live = Feed(_endpoint(Path(store), events))
+    live = Feed(_endpoint(Path(store), events), keys)
     source = Source(Path(store), live.version)
+    source.hears_server = live.hears_server
     server = FastAPI(title="Concept Monitor", docs_url=None, redoc_url=None, openapi_url=None)
     feed.serve(live, server)
     images.serve(source, server)
+    neuron_export.serve(source, server)
+    finding.serve(source, server)
     export.serve(source, server)
     _protect(server, host)
     app = Dashboard(

@@ -14,7 +14,9 @@ from typing import Any
 
 import uvicorn
 
-from cm_server.config import DEFAULT_DASHBOARD_PORT, ConfigError, Option, default_store, parser_for, resolve
+from cm_client.errors import ClientError
+from cm_client.keys import told_keys
+from cm_server.config import DEFAULT_DASHBOARD_PORT, KEY, ConfigError, Option, default_store, parser_for, resolve
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from dashboard.app import create_app
@@ -24,6 +26,7 @@ OPTIONS = (
     Option("host", str, "127.0.0.1", "address to serve at"),
     Option("port", int, DEFAULT_DASHBOARD_PORT, "port to serve at, 0 for a free one", minimum=0),
     Option("events", str, "", "the server's event address; empty: as the store says", metavar="ADDRESS"),
+    KEY,
     Option("open_browser", bool, False, "open the page in a browser"),
     Option("wait", bool, False, "wait for the store if there is none yet"),
     Option("ready_file", str, "", "write the address here as JSON when listening", metavar="FILE"),
@@ -43,8 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = parser_for("concept-monitor dashboard", "Serves the live dashboard of a store.", OPTIONS)
     try:
         settings = resolve(OPTIONS, parser.parse_args(arguments), "dashboard")
+        settings["keys"] = told_keys(settings["key"], {})
         listener = _prepare(settings)
-    except (ConfigError, StoreError, DashboardError) as error:
+    except (ConfigError, ClientError, StoreError, DashboardError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     serve(settings, listener)
@@ -53,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(settings: dict[str, Any], listener: socket.socket) -> None:
     """Runs the web server on a bound socket until it is interrupted."""
-    app = create_app(Path(settings["store"]), settings["events"] or None, host=settings["host"])
+    app = create_app(Path(settings["store"]), settings["events"] or None, host=settings["host"], keys=settings["keys"])
     config = uvicorn.Config(
         app.server,
         log_level="warning",

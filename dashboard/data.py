@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from cm_server.anchors import UserAnchor
 from cm_server.notices import Acknowledgement, Silence
 from cm_server.report import Alert, ConceptMap, Gap, LayerReport, RunInfo, Scalars, SeriesPoint, SnapshotInfo, Trail
+from cm_server.stores.anchors import AnchorReader
 from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
@@ -37,6 +39,7 @@ class RunData:
     gaps: list[Gap]
     acknowledged: Mapping[int, Acknowledgement] = field(default_factory=dict)
     silences: Sequence[Silence] = ()
+    anchors: Sequence[UserAnchor] = ()
 
     def layer(self, wanted: str | None) -> str | None:
         """The layer to show: the wanted one if it was captured, else the last."""
@@ -83,6 +86,8 @@ class Source:
     def __init__(self, directory: Path, version: Callable[[str], int]) -> None:
         self.directory = Path(directory)
         self._version = version
+        self.hears_server: Callable[[], bool] = lambda: False
+        """Whether the server was heard lately; the app sets it."""
         self._reader: StoreReader | None = None
         self._runs: dict[str, _Entry] = {}
         self._listed: tuple[int, float, list[RunInfo]] = (-1, 0.0, [])
@@ -135,6 +140,13 @@ class Source:
                 return None
             self._runs[run] = entry
             return entry.data
+
+    def forget(self, run: str | None) -> None:
+        """Something was ordered for a run: it is read anew when it is next asked for."""
+        with self._lock:
+            entry = self._runs.get(run or "")
+            if entry is not None:
+                entry.version = -1
 
     def report(self, run: RunData, layer: str, step: int | None) -> tuple[SnapshotInfo, LayerReport] | None:
         """One layer's units at the last snapshot not after ``step`` (None: the newest)."""
@@ -208,6 +220,7 @@ class Source:
             reader.gaps(run),
             delivery.acknowledgements(),
             delivery.silences(time.time()),
+            AnchorReader(reader.connection).of(run),
         )
         sequence = max((p[-1].sequence for p in series.values() if p), default=0)
         return _Entry(data, version, time.monotonic(), sequence, row, series, scalars)

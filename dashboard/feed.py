@@ -26,6 +26,7 @@ import zmq
 from fastapi import FastAPI
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from cm_client.keys import Keys
 from cm_server.events import Event, EventSubscriber
 from dashboard.data import EVERYTHING
 
@@ -34,6 +35,8 @@ BEAT_SECONDS = 1.0
 """A tab hears from its dashboard at least this often."""
 PAUSE_SECONDS = 0.05
 """A tab hears from its dashboard at most this often."""
+LIVES_SECONDS = 5.0
+"""A server that was heard within this time is there."""
 REDISCOVER_SECONDS = 2.0
 """After this long without an event the server's address is looked up again: it may have moved."""
 
@@ -43,11 +46,14 @@ class Feed:
 
     Args:
         endpoint: asked for the server's event address whenever the server is silent; None while there is none.
+        keys: for a server that wants to know who listens.
     """
 
-    def __init__(self, endpoint: Callable[[], str | None]) -> None:
+    def __init__(self, endpoint: Callable[[], str | None], keys: Keys | None = None) -> None:
         self.id = uuid.uuid4().hex
         self._endpoint = endpoint
+        self._keys = keys
+        self._told = ""
         self._table: dict[tuple[str, str], int] = {}
         self._cursor = 0
         self._heard: float | None = None
@@ -77,6 +83,11 @@ class Feed:
         """How many tabs wait for news at this moment; a closed tab is none of them."""
         with self._lock:
             return len(self._waiters)
+
+    def hears_server(self) -> bool:
+        """Whether the server said anything in the last seconds."""
+        with self._lock:
+            return self._heard is not None and time.monotonic() - self._heard < LIVES_SECONDS
 
     def pulse(self, feed: str = "", cursor: int = 0) -> dict[str, Any]:
         """What changed after ``cursor``; everything, if the cursor is of another dashboard process.
@@ -115,7 +126,7 @@ class Feed:
                 self._stop.wait(BEAT_SECONDS)
                 continue
             try:
-                self._follow(EventSubscriber(endpoint, context), endpoint)
+                self._follow(EventSubscriber(endpoint, context, self._keys), endpoint)
             except zmq.ZMQError as error:
                 LOG.warning("cannot listen to the server at %s (%s): give its address with --events", endpoint, error)
                 self._stop.wait(REDISCOVER_SECONDS)
@@ -131,9 +142,16 @@ class Feed:
                 last, silent_since = event, time.monotonic()
             if time.monotonic() - silent_since > REDISCOVER_SECONDS:
                 silent_since = time.monotonic()
+                self._tell(subscriber.trouble, endpoint)
                 if self._endpoint() != endpoint:
                     break
         subscriber.close()
+
+    def _tell(self, trouble: str, endpoint: str) -> None:
+        """Says once why a server that is there does not let us listen."""
+        if trouble and trouble != self._told:
+            self._told = trouble
+            LOG.warning("the server at %s does not let this dashboard listen; %s", endpoint, trouble)
 
     def _note(self, event: Event, last: Event | None) -> None:
         lost = last is None or event.epoch != last.epoch or event.sequence != last.sequence + 1

@@ -148,6 +148,11 @@ def axis(theme: Theme, title: str = "", **more: Any) -> dict[str, Any]:
     } | more
 
 
+def legend_on_top() -> dict[str, Any]:
+    """A legend in a row at the top of the frame; leave it 32 pixels of the margin."""
+    return {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "font": {"size": 11}}
+
+
 def layout(theme: Theme, revision: str, margin: Sequence[int] = (58, 16, 12, 36), **more: Any) -> dict[str, Any]:
     """A figure's layout in the house style.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, unquote, urlencode
 
-PAGES = ("overview", "map")
+PAGES = ("overview", "map", "neuron", "concepts", "evolution")
 """Pages of one run, in the order of the tabs."""
+PLACES = ("compare", "alerts", "system")
+"""Pages of no single run, in the order of the tabs."""
 _LARGEST = 2**53
 """Largest whole number that a browser keeps exact."""
 _LONGEST = 16
@@ -19,7 +21,7 @@ class View:
 
     Attributes:
         run: run id; None on the list of runs.
-        page: one of ``PAGES``, ``runs`` or ``unknown`` (no such page).
+        page: one of ``PAGES`` or ``PLACES``, ``runs`` or ``unknown`` (no such page).
         layer: module path; None for the run's last layer.
         step: a past step; None follows live.
         unit: the selected unit of the layer; None if none is.
@@ -51,12 +53,14 @@ def parse(pathname: str | None, search: str | None = None) -> View:
     run, page = _path(pathname or "/")
     query = parse_qs((search or "").lstrip("?"))
     layer = query.get("layer", [""])[0] or None
-    step, unit = _whole(query, "step"), _whole(query, "unit")
+    step, unit = whole(query.get("step", [""])[0]), whole(query.get("unit", [""])[0])
     return View(run, page, layer, step, unit, _numbers(query, "track"), _numbers(query, "marks"))
 
 
 def path(view: View) -> str:
     """The path of a view."""
+    if view.run is None and view.page in PLACES:
+        return f"/{view.page}"
     if view.run is None or view.page not in PAGES:
         return "/"
     return f"/run/{quote(view.run, safe='')}/{view.page}"
@@ -82,7 +86,7 @@ def _path(pathname: str) -> tuple[str | None, str]:
     if parts[0] == "run" and len(parts) in (2, 3):
         page = parts[2] if len(parts) == 3 else PAGES[0]
         return (parts[1], page) if page in PAGES else (parts[1], "unknown")
-    return None, "unknown"
+    return None, parts[0] if parts[0] in PLACES and len(parts) == 1 else "unknown"
 
 
 def _lists(view: View) -> dict[str, tuple[int, ...]]:
@@ -92,15 +96,16 @@ def _lists(view: View) -> dict[str, tuple[int, ...]]:
 def _numbers(query: dict[str, list[str]], name: str) -> tuple[int, ...]:
     """Different whole numbers joined by dots, in their order; what is none is left out."""
     texts = query.get(name, [""])[0].split(".")[:_LONGEST]
-    numbers = (_number(text) for text in texts)
+    numbers = (whole(text) for text in texts)
     return tuple(dict.fromkeys(number for number in numbers if number is not None))
 
 
-def _whole(query: dict[str, list[str]], name: str) -> int | None:
-    return _number(query.get(name, [""])[0])
+def whole(text: str) -> int | None:
+    """A whole number of a query; None for anything else.
 
-
-def _number(text: str) -> int | None:
+    >>> whole("12"), whole("-1"), whole("")
+    (12, None, None)
+    """
     if not (text.isascii() and text.isdigit()) or len(text) > 16:
         return None
     value = int(text)

@@ -17,5 +17,5 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     for name in ("SERVER", "RUN", "NAME", "EVERY", "MODE", "SPOOL", "SPOOL_BYTES"):
         monkeypatch.delenv(f"CM_{name}", raising=False)
-    for name in ("START_STEP", "PLANNED_STEPS", "CONFIG", "STORE"):
+    for name in ("START_STEP", "PLANNED_STEPS", "CONFIG", "STORE", "KEY", "KEYS"):
         monkeypatch.delenv(f"CM_{name}", raising=False)

@@ -160,16 +160,21 @@ def _check_value(kind: str, name: str, value: Any, wanted: type) -> None:
         raise ProtocolError(f"{kind}.{name} is {value}")
     if wanted is int and not -1 <= value < 2**53:
         raise ProtocolError(f"{kind}.{name} is {value}: -1 to 2^53 is allowed")
-    if _depth(value) > limits.MAX_DEPTH:
-        raise ProtocolError(f"{kind}.{name} is nested more than {limits.MAX_DEPTH} deep")
+    _check_nested(kind, name, value, limits.MAX_DEPTH)
 
 
-def _depth(value: Any) -> int:
+def _check_nested(kind: str, name: str, value: Any, depth: int) -> None:
+    """What is within a field: not too deep, and no number that a store could not hold."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ProtocolError(f"{kind}.{name} holds {value}: more than 64 bits")
     if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return 1 + max((_depth(v) for v in value), default=0)
-    return 0
+        value = value.values()
+    elif not isinstance(value, list):
+        return
+    if depth == 0:
+        raise ProtocolError(f"{kind}.{name} is nested more than {limits.MAX_DEPTH} deep")
+    for item in value:
+        _check_nested(kind, name, item, depth - 1)
 
 
 def _array(kind: str, described: Any, frames: Sequence[Any]) -> dict[str, np.ndarray]:

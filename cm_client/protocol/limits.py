@@ -15,6 +15,8 @@ MAX_CAPTURE = 2**29
 """All activations of one capture together."""
 MAX_PROBE_SET = 2**31
 """All images of one probe set together."""
+MAX_AT_ONCE = 16_384
+"""Captures of one session on their way or being analysed."""
 MAX_ITEMS = 4096
 """Entries of any one list or map in a header."""
 MAX_DEPTH = 4

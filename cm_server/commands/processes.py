@@ -105,7 +105,7 @@ def spawn_module(name: str, arguments: Sequence[str], logs: Path, environment: M
 def _spawn(name: str, arguments: Sequence[str], logs: Path, environment: Mapping[str, str] | None = None) -> Child:
     logs.mkdir(parents=True, exist_ok=True)
     path = logs / f"{name}.log"
-    with path.open("wb") as output:
+    with path.open("ab") as output:  # one that is started again goes on in the same file
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", *arguments],
             stdin=subprocess.DEVNULL,

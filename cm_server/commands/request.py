@@ -11,15 +11,18 @@ from typing import Any
 
 import zmq
 
-from cm_client.protocol import ProtocolError, decode, encode
+from cm_client.handshake import Handshakes
+from cm_client.keys import Keys, protect, told_keys
+from cm_client.protocol import ProtocolError, decode, encode, limits
 from cm_client.protocol.messages import Answer, Refuse, Request
 from cm_server.commands.server import PLACES
-from cm_server.config import ConfigError, Option, parser_for, resolve
+from cm_server.config import KEY, ConfigError, Option, parser_for, resolve
 from cm_server.events import read_discovery
 
 OPTIONS = (
     PLACES[0],
     Option("server", str, "", "address of the server; default: the one that serves the store", metavar="URL"),
+    KEY,
     Option("timeout", float, 60.0, "seconds to wait for the answer; a training answers between two steps", minimum=0),
     Option("json", bool, False, "print JSON"),
 )
@@ -31,6 +34,8 @@ _DESCRIPTION = """Asks something of a training that is running; it obeys between
   layers NAME …    watch these layers from the next capture on
   stop             monitor.should_stop() turns true; whether the training heeds it is up to its script"""
 ACTIONS = ("capture", "pause", "resume", "layers", "stop")
+_LOOK_SECONDS = 0.5
+"""Between looks at whether the server has let us in."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -43,7 +48,8 @@ def run(arguments: Sequence[str]) -> int:
     values = resolve(OPTIONS, flags, "request")
     if bool(flags.layers) != (flags.action == "layers"):
         raise ConfigError("name the layers after 'layers', for example: layers layer3 layer4; other actions take none")
-    answer = ask(_address(values), flags.run, Request(0, flags.action, flags.layers), values["timeout"])
+    request, keys = Request(0, flags.action, flags.layers), told_keys(values["key"], {})
+    answer = ask(_address(values), flags.run, request, values["timeout"], keys)
     if values["json"]:
         print(json.dumps({"run": flags.run, "accepted": answer.accepted, "text": answer.text}))
     else:
@@ -51,7 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0 if answer.accepted else 1
 
 
-def ask(server: str, run: str, request: Request, timeout: float) -> Answer:
+def ask(server: str, run: str, request: Request, timeout: float, keys: Keys | None = None) -> Answer:
     """Sends a request and waits for the answer.
 
     Args:
@@ -59,6 +65,7 @@ def ask(server: str, run: str, request: Request, timeout: float) -> Answer:
         run: id of the run.
         request: what is asked.
         timeout: seconds.
+        keys: for a server that wants to know who asks.
 
     Raises:
         ConfigError: the address is none, or nobody answers there.
@@ -66,22 +73,30 @@ def ask(server: str, run: str, request: Request, timeout: float) -> Answer:
     context = zmq.Context()
     dealer = context.socket(zmq.DEALER)
     dealer.setsockopt(zmq.LINGER, 0)
+    dealer.setsockopt(zmq.MAXMSGSIZE, limits.MAX_FRAME)
+    handshakes = Handshakes(dealer, keys is not None)
     try:
+        protect(dealer, keys)
         dealer.connect(server)
         dealer.send_multipart(encode(request, run, uuid.uuid4().hex, 0))
-        return _answer(dealer, request, timeout)
+        return _answer(dealer, handshakes, request, timeout)
     except zmq.ZMQError as error:
         raise ConfigError(f"--server is {server!r}: {error.strerror}; give tcp://HOST:PORT") from None
     except ProtocolError as error:
         raise ConfigError(f"what answers at {server} is no server of this version: {error}") from None
     finally:
+        handshakes.close()
         dealer.close()
         context.term()
 
 
-def _answer(dealer: zmq.Socket, request: Request, timeout: float) -> Answer:
+def _answer(dealer: zmq.Socket, handshakes: Handshakes, request: Request, timeout: float) -> Answer:
     end = time.monotonic() + timeout
-    while (left := end - time.monotonic()) > 0 and dealer.poll(max(1, int(left * 1000))):
+    while (left := end - time.monotonic()) > 0:
+        if not dealer.poll(max(1, int(min(left, _LOOK_SECONDS) * 1000))):
+            if trouble := handshakes.trouble():
+                return Answer(request.number, False, f"the server does not let this command in; {trouble}")
+            continue
         message = decode(dealer.recv_multipart()).message
         if isinstance(message, Answer) and message.number == request.number:
             return message

@@ -26,6 +26,8 @@ from cm_server.config import (
 )
 from cm_server.core.retention import Retention, RetentionError, parse
 from cm_server.fault_points import VARIABLE, arm
+from cm_server.guards import MOST_CONNECTIONS, Guards
+from cm_server.memory import RESTART_STATUS
 from cm_server.notifiers.log import ALERT_LOGGER
 from cm_server.notifiers.redaction import guard
 from cm_server.rules import RuleBook
@@ -60,6 +62,14 @@ ANALYSIS = (
     Option("tau", float, 0.0, "lowest similarity for 'interpretable'; the calibrated null counts where it is higher"),
     Option("bootstrap", int, 0, "resampled probe sets per capture that say how stable labels are; 0: none", minimum=0),
     Option("temperature", float, 0.0, "T of Eq. 1; 0 lets the label-free rule choose", minimum=0),
+    Option(
+        "keep_similarities",
+        int,
+        10,
+        "keep all similarities of every n-th capture (2 bytes a unit and word), to draw d_anchor at another T; 0: none",
+        minimum=0,
+        metavar="N",
+    ),
     Option("device", str, "", "cpu, cuda, …; default: a GPU where there is one"),
     Option("threads", int, 0, "CPU threads for the analysis; 0: half of the cores", minimum=0),
     Option("nice", int, 0, "added to the process's niceness, to stay out of a training run's way", minimum=0),
@@ -84,10 +94,16 @@ RUN_LIMIT = Option(
     "run_limit", str, "", "most bytes of arrays per run, such as 20GB; older ones go first", metavar="SIZE"
 )
 DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
+GUARDS = (
+    Option("keys", str, "", "folder made by keygen; needed to listen anywhere but on loopback", metavar="DIR"),
+    Option("connections", int, MOST_CONNECTIONS, "most connections at a time, of each port", minimum=1),
+    Option("memory", int, 0, "MB at which the server stops, to be started again; 0: half of the machine's", minimum=0),
+)
 OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
     Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
+    *GUARDS,
     *ANALYSIS,
     RULES,
     Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
@@ -100,7 +116,7 @@ _DESCRIPTION = "Starts the server: takes captures, names what units respond to, 
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Serves until SIGINT or SIGTERM."""
+    """Serves until SIGINT or SIGTERM; returns `RESTART_STATUS` where it is to be started again."""
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
     book = rule_book(flags, values)
@@ -111,8 +127,7 @@ def run(arguments: Sequence[str]) -> int:
     )
     _set_up_alert_output(notify)
     arm(os.environ.get(VARIABLE, ""))
-    serve(values, book, notify)
-    return 0
+    return serve(values, book, notify)
 
 
 def rule_book(flags: argparse.Namespace, values: Mapping[str, Any]) -> RuleBook:
@@ -165,8 +180,8 @@ def _set_up_alert_output(notify: NotifySettings) -> None:
             handler.addFilter(lambda record: record.name != ALERT_LOGGER)
 
 
-def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> None:
-    """Builds the service from resolved options and runs it."""
+def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> int:
+    """Builds the service from resolved options and runs it; returns the exit status."""
     keep = retention(values["retain"], values["run_limit"], "--retain", "--run-limit")
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
@@ -183,14 +198,23 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             rules=book,
             notify=notify,
             retention=keep,
+            guards=_guards(values),
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
     words = f"server: training processes {service.listen}, dashboards {service.events}"
-    if not service.run(lambda: print(words, flush=True)):
+    ended = service.run(lambda: print(words, flush=True))
+    status = RESTART_STATUS if service.outgrown else 0
+    if not ended:
         logging.shutdown()
-        os._exit(0)  # everything is committed; unloading native libraries under a running thread aborts
+        os._exit(status)  # everything is committed; unloading native libraries under a running thread aborts
+    return status
+
+
+def _guards(values: Mapping[str, Any]) -> Guards:
+    keys = Path(values["keys"]).expanduser() if values["keys"] else None
+    return Guards(keys, values["connections"], values["memory"] * 2**20)
 
 
 def _encoder(detector: AnyDetector, values: Mapping[str, Any]) -> Encoder:
@@ -237,6 +261,7 @@ def _worker_settings(values: Mapping[str, Any], watched: tuple[str, ...]):
         device=values["device"] or None,
         watched=watched,
         bootstrap=values["bootstrap"],
+        keep_every=values["keep_similarities"],
     )
 
 

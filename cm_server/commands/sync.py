@@ -11,12 +11,14 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
+from cm_client.keys import Keys, told_keys
 from cm_client.leftovers import PATIENCE, Outcome, upload
 from cm_client.spool_folders import default_root, find
-from cm_server.config import DEFAULT_INGEST, ConfigError, Option, parser_for, resolve
+from cm_server.config import DEFAULT_INGEST, KEY, ConfigError, Option, parser_for, resolve
 
 OPTIONS = (
     Option("server", str, DEFAULT_INGEST, "the server's address for training processes", metavar="URL"),
+    KEY,
     Option("patience", float, PATIENCE, "seconds without any progress after which to give up", minimum=1),
     Option("json", bool, False, "print JSON instead of lines"),
 )
@@ -34,7 +36,8 @@ def run(arguments: Sequence[str]) -> int:
     flags = parser.parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "sync")
     spools = list(dict.fromkeys(spool for folder in _folders(flags.folders) for spool in find(folder)))
-    outcomes = list(_sent(spools, values["server"], values["patience"], values["json"]))
+    keys = told_keys(values["key"], {})
+    outcomes = list(_sent(spools, values["server"], keys, values["patience"], values["json"]))
     if values["json"]:
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
     elif not spools:
@@ -52,10 +55,10 @@ def _folders(named: Sequence[str]) -> list[Path]:
     return [Path(name) for name in named]
 
 
-def _sent(spools: Sequence[Path], server: str, patience: float, quiet: bool) -> Iterator[Outcome]:
+def _sent(spools: Sequence[Path], server: str, keys: Keys | None, patience: float, quiet: bool) -> Iterator[Outcome]:
     for number, spool in enumerate(spools, 1):
         with _bar(f"{spool.parent.name} ({number} of {len(spools)})", quiet) as progress:
-            outcome = upload(spool, server, patience, progress)
+            outcome = upload(spool, server, patience, progress, keys)
         if not quiet:
             print(sentence(outcome), flush=True)
         yield outcome

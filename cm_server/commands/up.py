@@ -5,14 +5,17 @@ from __future__ import annotations
 import signal
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cm_server.commands.alert_tail import AlertTail
+from cm_server.commands.keeper import Keeper
 from cm_server.commands.processes import Child, start_dashboard, start_server
 from cm_server.commands.server import OPTIONS as SERVER_OPTIONS
 from cm_server.commands.server import notify_settings
 from cm_server.config import DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
+from cm_server.keyring import Keyring, reader_file
 
 OPTIONS = (
     *SERVER_OPTIONS,
@@ -35,9 +38,11 @@ def run(arguments: Sequence[str]) -> int:
     given.pop("store")
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    server, addresses = start_server(store, logs, given)
+    shown = {"host": values["host"], "port": values["port"]} | _dashboard_key(values["keys"])
+    child, addresses = start_server(store, logs, given)
+    server = Keeper(child, lambda: start_server(store, logs, given | _same_ports(given, addresses))[0])
     try:
-        dashboard, url = start_dashboard(store, logs, {"host": values["host"], "port": values["port"]})
+        dashboard, url = start_dashboard(store, logs, shown)
         try:
             print(f"dashboard  {url}\nserver     {addresses['ingest']}   (CM_SERVER for training scripts)\n"
                   f"store      {store}\nlogs       {logs}\nCtrl-C stops both.", flush=True)  # fmt: skip
@@ -47,7 +52,22 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return 0
     finally:
-        server.stop()
+        server.child.stop()
+
+
+def _dashboard_key(folder: str) -> dict[str, str]:
+    """The dashboard's own option where the server has keys.
+
+    Raises:
+        KeyringError: there is none to give it.
+    """
+    return {"key": str(reader_file(Keyring(Path(folder).expanduser())))} if folder else {}
+
+
+def _same_ports(given: Mapping[str, Any], addresses: Mapping[str, Any]) -> dict[str, Any]:
+    """Where port 0 took a free one, a server that is started again must take the same."""
+    found = {"listen": addresses["ingest"], "events": addresses["events"]}
+    return {name: address for name, address in found.items() if str(given[name]).endswith((":0", ":*"))}
 
 
 def _is_said(option: Option, value: object) -> bool:
@@ -55,17 +75,20 @@ def _is_said(option: Option, value: object) -> bool:
     return value not in ("", None) and not (value is False and option.default is False)
 
 
-def _watch(server: Child, dashboard: Child, stopped: threading.Event, tail: AlertTail | None) -> int:
+def _watch(server: Keeper, dashboard: Child, stopped: threading.Event, tail: AlertTail | None) -> int:
     """Waits and shows alerts; a dashboard that dies leaves the server, and so the runs, alone."""
-    told = False
+    told, restarts = False, 0
     while server.running and not stopped.wait(0.5):
+        if server.restarts > restarts:
+            print(f"the server had grown above its memory ceiling and was started again; see {server.child.log}")
+        restarts = server.restarts
         if tail is not None:
             tail.show()
         if not dashboard.running and not told:
             told = True
             print(f"the dashboard {dashboard.ending()}; the server goes on. Start another: concept-monitor dashboard")
-    if server.running:
+    if server.child.running:
         return 0
-    print(f"the server {server.ending()}; see {server.log}. Training goes on without it; start it again with: "
-          "concept-monitor up")  # fmt: skip
+    print(f"the server {server.child.ending()}; see {server.child.log}. Training goes on without it; start it again "
+          "with: concept-monitor up")  # fmt: skip
     return 1

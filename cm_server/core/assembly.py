@@ -140,17 +140,8 @@ class ProbeAssembly:
     """
 
     def __init__(self, start: ProbeStart) -> None:
+        check_announcement(start)
         self.start = start
-        _in_range("probe images", start.count, limits.MAX_PROBES)
-        _in_range("image height", start.height, limits.MAX_IMAGE_SIDE)
-        _in_range("image width", start.width, limits.MAX_IMAGE_SIDE)
-        if not (start.fingerprint.isalnum() and len(start.fingerprint) <= 128):
-            raise AssemblyError(f"probe fingerprint {start.fingerprint[:64]!r} is not letters and digits")
-        total = start.count * start.height * start.width * 3
-        if total > limits.MAX_PROBE_SET:
-            raise AssemblyError(f"probe set of {total} bytes: {limits.MAX_PROBE_SET} are allowed; send smaller images")
-        if start.classes:
-            _in_range("classes", start.classes, limits.MAX_CLASSES)
         self._rows = Rows((start.count, start.height, start.width, 3), "|u1")
         self._numbers = Rows((start.count,), "<i4") if start.classes else None
         self._names: list[str | None] = [None] * start.classes
@@ -191,6 +182,24 @@ class ProbeAssembly:
         self._names[part.start : stop] = [" ".join(name.split())[:200] for name in part.names]
 
 
+def check_announcement(start: ProbeStart) -> None:
+    """Whether a probe set of this announcement is within the limits; before its fingerprint names a file.
+
+    Raises:
+        AssemblyError: it is not.
+    """
+    _in_range("probe images", start.count, limits.MAX_PROBES)
+    _in_range("image height", start.height, limits.MAX_IMAGE_SIDE)
+    _in_range("image width", start.width, limits.MAX_IMAGE_SIDE)
+    if not (start.fingerprint.isascii() and start.fingerprint.isalnum() and len(start.fingerprint) <= 128):
+        raise AssemblyError(f"probe fingerprint {start.fingerprint[:64]!r} is not letters and digits")
+    total = start.count * start.height * start.width * 3
+    if total > limits.MAX_PROBE_SET:
+        raise AssemblyError(f"probe set of {total} bytes: {limits.MAX_PROBE_SET} are allowed; send smaller images")
+    if start.classes:
+        _in_range("classes", start.classes, limits.MAX_CLASSES)
+
+
 def _dtype(shape: tuple[int, ...]) -> str:
     """Maps travel as float16, pooled values as float32."""
     return "<f2" if len(shape) == 3 else "<f4"
@@ -201,7 +210,12 @@ def _checked_layers(start: CaptureStart) -> list[tuple[str, tuple[int, ...]]]:
     _in_range("layers", len(start.layers), limits.MAX_LAYERS)
     layers: list[tuple[str, tuple[int, ...]]] = []
     for entry in start.layers:
-        if not (len(entry) in (2, 4) and type(entry[0]) is str and all(type(size) is int for size in entry[1:])):
+        if not (
+            isinstance(entry, list)
+            and len(entry) in (2, 4)
+            and type(entry[0]) is str
+            and all(type(size) is int for size in entry[1:])
+        ):
             raise AssemblyError(f"layer entry {str(entry)[:64]} is not [path, units] or [path, units, height, width]")
         _in_range(f"units of {entry[0][:64]!r}", entry[1], limits.MAX_UNITS)
         for side in entry[2:]:

@@ -95,6 +95,8 @@ class SampleAssembly:
         images = message.images
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or len(images) != len(message.rows):
             raise AssemblyError(f"images {images.dtype} {images.shape} for {len(message.rows)} rows")
+        if not all(type(row) is int for row in message.rows):
+            raise AssemblyError("rows of images that are no numbers")
         if max(images.shape[1:3]) > limits.MAX_IMAGE_SIDE:
             raise AssemblyError(f"images of {images.shape[1:3]} pixels: {limits.MAX_IMAGE_SIDE} are allowed")
         keys = self.keys

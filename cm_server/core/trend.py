@@ -102,10 +102,16 @@ class Slope:
 
 
 class Track:
-    """Takes a series' values one by one and measures its end."""
+    """Takes a series' values one by one and measures its end.
+
+    Attributes:
+        count: values taken.
+        first_step: the step of the first one.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self.first_step = 0
         self._best_step = 0
         self._steps: deque[int] = deque(maxlen=_LEVEL)
         self._trend: tuple[int, Trend] | None = None
@@ -117,6 +123,7 @@ class Track:
     def add(self, value: float, step: int = 0) -> None:
         """Takes the next value, which must be finite, and the step it belongs to."""
         self.count += 1
+        self.first_step = step if self.count == 1 else self.first_step
         if len(self._first) < _START:
             self._first.append(value)
         self._recent.append(value)

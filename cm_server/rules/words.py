@@ -44,7 +44,7 @@ class AnchorApproach(RuleSettings):
         ease = 0.5 if open_finding is not None and open_finding.details.get("word") == word else 1.0
         if moved < ease * self.share * then or sure < ease * self.sigmas:
             return None
-        return moved / then, word, then, trend.level, view.first_step if nears else trend.best_step
+        return moved / then, word, then, trend.level, track.first_step if nears else trend.best_step
 
 
 def _approach(track: Track, trend: Trend) -> tuple[float, float, float]:
@@ -58,9 +58,9 @@ def _leave(trend: Trend) -> tuple[float, float, float]:
 
 
 _NEARS = (
-    "{layer}: a group of units nears “{word}”, a word you called undesirable. Their mean distance was {then:.3f} at "
-    "the start and is {now:.3f} now. The network may be learning a short cut: look at the images these units respond "
-    "to most, and at what in the training data comes with that word."
+    "{layer}: a group of units nears “{word}”, a word you called undesirable. Their mean distance was {then:.3f} "
+    "at step {since:,} and is {now:.3f} now. The network may be learning a short cut: look at the images these units "
+    "respond to most, and at what in the training data comes with that word."
 )
 _LEAVES = (
     "{layer}: the units nearest to “{word}”, a word you want kept, are leaving it. Their mean distance was {then:.3f} "

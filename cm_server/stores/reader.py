@@ -257,6 +257,20 @@ class StoreReader:
             return None
         return _load_map(self, info.map_fingerprint, info.concept_fingerprint)
 
+    def text(self, map_fingerprint: str) -> np.ndarray | None:
+        """Embeddings of a map's words ``[K, D]``, unit rows; None in a store that an older server wrote."""
+        path = self._listed.path(f"maps/{map_fingerprint}.npz") if map_fingerprint.isalnum() else None
+        return None if path is None else _load_text(path, path.stat().st_mtime_ns)
+
+    def steps_with(self, run: str, layer: str, array: str) -> list[tuple[int, int]]:
+        """Sequence number and step of the layer's reports that hold an array, by step; no array is read."""
+        table, when = schema.layer_reports, schema.snapshots
+        query = sa.select(table.c.sequence, table.c.step, table.c.arrays)
+        query = query.join(when, when.c.sequence == table.c.sequence)
+        query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))
+        rows = self._rows(query.order_by(table.c.step, table.c.sequence))
+        return [(row["sequence"], row["step"]) for row in rows if any(s["name"] == array for s in row["arrays"])]
+
     def words(self, fingerprint: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Words and categories of a concept set (empty string: category unknown)."""
         table = schema.concept_sets
@@ -319,6 +333,12 @@ def _load_map(reader: StoreReader, fingerprint: str, concepts: str) -> ConceptMa
         return ConceptMap(
             words, categories, stored["positions"], stored["anchors"], (x0, x1, y0, y1), str(stored["method"])
         )
+
+
+@lru_cache(maxsize=4)
+def _load_text(path: Path, _written: int) -> np.ndarray | None:
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["text"] if "text" in stored.files else None
 
 
 def _run(row: dict[str, Any]) -> RunInfo:

@@ -255,6 +255,21 @@ concept_sets = sa.Table(
     sa.Column("categories", sa.JSON, nullable=False),
 )
 
+user_anchors = sa.Table(
+    "user_anchors",
+    metadata,
+    sa.Column("run", sa.Text, primary_key=True),
+    sa.Column("word", sa.Text, primary_key=True),
+    sa.Column("wish", sa.Text, nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+    sa.Column("x", sa.Float, nullable=False),
+    sa.Column("y", sa.Float, nullable=False),
+    sa.Column("encoder", sa.Text, nullable=False),
+    sa.Column("author", sa.Text, nullable=False, server_default=""),
+    sa.Column("created", sa.Float, nullable=False),
+)
+"""Words that people added to a run; ``vector`` is float32, little-endian."""
+
 
 def open_engine(directory: Path, *, writer: bool) -> sa.Engine:
     """Opens the store's index.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import sqlalchemy as sa
@@ -224,16 +224,18 @@ class StoreWriter:
         with self.transaction() as connection:
             connection.execute(insert(schema.concept_sets).values(**row).on_conflict_do_nothing())
 
-    def save_map(self, fingerprint: str, layout: ConceptMap) -> None:
-        """Stores the frozen map of the words once."""
+    def save_map(self, fingerprint: str, layout: ConceptMap, text: np.ndarray | None = None) -> None:
+        """Stores the frozen map of the words once, with their embeddings ``[K, D]`` where they are given."""
+        arrays: dict[str, Any] = {
+            "positions": layout.positions.astype(np.float32),
+            "anchors": layout.anchors.astype(np.int32),
+            "extent": np.asarray(layout.extent, dtype=np.float64),
+            "method": np.asarray(layout.method),
+        }
+        if text is not None:
+            arrays["text"] = text.astype(np.float32)
         with self._listed(f"maps/{fingerprint}.npz") as file:
-            np.savez(
-                file,
-                positions=layout.positions.astype(np.float32),
-                anchors=layout.anchors.astype(np.int32),
-                extent=np.asarray(layout.extent, dtype=np.float64),
-                method=np.asarray(layout.method),
-            )
+            np.savez(file, **arrays)
 
     def save_probe_images(self, fingerprint: str, images: np.ndarray) -> None:
         """Stores the probe images, uint8 ``[N, H, W, 3]``, once."""

@@ -52,7 +52,7 @@
         const pages = cm.present();
         if (cm.wanted && !pages.some((name) => cm.busy.has(name))) {
             cm.wanted = false;
-            const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null, camera: cm.camera || null};
+            const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null, camera: cm.camera || null, silence: cm.silence};
             for (const name of pages) cm.ask(name, data);
             cm.rest = {data, ready: !pages.length};
             if (pages.length) setTimeout(cm.ready, LEAD, data);

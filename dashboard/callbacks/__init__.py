@@ -9,12 +9,30 @@ from __future__ import annotations
 
 from dash import Dash
 
-from dashboard.callbacks import browser, concept_map, frame, overview, route
+from dashboard.asking import Asking
+from dashboard.callbacks import (
+    alerts,
+    anchors,
+    browser,
+    compare,
+    concept_map,
+    concepts,
+    evolution,
+    frame,
+    neuron,
+    overview,
+    route,
+    runs,
+    system,
+)
 from dashboard.data import Source
 
 
 def register(app: Dash, source: Source) -> None:
     """Adds all callbacks to the app."""
-    for part in (route, frame, overview, concept_map):
+    for part in (route, frame, runs, overview, concept_map, neuron, compare, alerts, system):
         part.register(app, source)
+    asking = Asking(source.directory, source.hears_server)
+    for part in (concepts, anchors, evolution):
+        part.register(app, source, asking)
     browser.register(app)

@@ -4,6 +4,26 @@ from __future__ import annotations
 
 from dash import ClientsideFunction, Dash, Input, Output, State
 
+CHOICES = (
+    ("left_run", "compare-left-run", "value"),
+    ("right_run", "compare-right-run", "value"),
+    ("compare_layer", "compare-layer", "value"),
+    ("swap", "compare-swap", "n_clicks"),
+    ("filter_run", "alerts-run", "value"),
+    ("filter_rule", "alerts-rule", "value"),
+    ("filter_state", "alerts-state", "value"),
+    ("filter_severity", "alerts-severity", "value"),
+    ("ordered", "alerts-ordered", "data"),
+    ("found_runs", "runs-find", "value"),
+    ("sorted_runs", "runs-grid", "columnState"),
+    ("searched", "concepts-q", "value"),
+    ("anchored", "anchors-ordered", "data"),
+    ("tau_wanted", "evolution-taus", "value"),
+    ("temperatures_wanted", "evolution-temperatures", "value"),
+    ("anchors_wanted", "evolution-anchors", "value"),
+)
+"""Choices on the pages of places.js: each becomes a part of the address."""
+
 
 def register(app: Dash) -> None:
     """Adds the clientside callbacks."""
@@ -29,5 +49,11 @@ def register(app: Dash) -> None:
     wire("layers", Input("layer-select", "data"), initial=False)
     wire("layer", Input("layer-select", "value"), initial=False)
     wire("unit", Input("unit-input", "value"), initial=False)
-    for store in ("shown", "frame-sent", "overview-sent", "map-sent"):
+    pages = ("overview", "map", "evolution", "compare", "alerts", "system", "runs", "neuron", "concepts")
+    for store in ("shown", "frame-sent", *[f"{page}-sent" for page in pages]):
         wire("drawn_" + store.split("-")[0], Input(store, "data"), initial=False)
+    for name, component, value in CHOICES:
+        wire(name, Input(component, value), initial=False)
+    for side in ("left", "right"):  # a slider's end means "the newest"
+        step = f"compare-{side}-step"
+        wire(f"{side}_step", Input(step, "value"), State(step, "max"), initial=False)

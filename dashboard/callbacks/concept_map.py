@@ -21,7 +21,7 @@ from dashboard.components.summary import map_sentence, shown_instead
 from dashboard.components.tracked import tracked_bar
 from dashboard.data import RunData, Source
 from dashboard.drawn import Drawing
-from dashboard.figures import concept_map
+from dashboard.figures import anchor_stars, concept_map
 from dashboard.figures.tracked import MOST_UNITS
 from dashboard.theme import Theme
 from dashboard.view import View
@@ -107,17 +107,17 @@ def _figure(
     webgl: bool,
     found: tuple[SnapshotInfo, LayerReport],
     trail: Trail | None,
-    layout: ConceptMap,
+    words: ConceptMap,
 ) -> Drawing:
     """The map as all tabs with this view share it."""
     snapshot, report = found
     layer = report.summary.layer
     ways = {unit: source.trail(data, layer, unit, here.step) for unit in here.track[:MOST_UNITS]}
-    return source.drawn.get(
-        report,
-        ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl),
-        lambda: concept_map.draw(
-            layout,
+    added = tuple((anchor.word, anchor.wish, *anchor.place) for anchor in data.anchors)
+
+    def make() -> dict[str, Any]:
+        figure = concept_map.draw(
+            words,
             report,
             theme,
             selected=here.unit,
@@ -127,8 +127,12 @@ def _figure(
             meta={"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step},
             tracked={unit: way for unit, way in ways.items() if way is not None},
             marks=here.marks,
-        ),
-    )
+        )
+        figure["data"].append(anchor_stars.stars(data.anchors, theme))
+        return figure
+
+    key = ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl, added)
+    return source.drawn.get(report, key, make)
 
 
 def _unclear():

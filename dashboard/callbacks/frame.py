@@ -63,7 +63,9 @@ def register(app: Dash, source: Source) -> None:
             *_facts(here, data, layer, reply),
             *_clock(here, data, layer, theme, reply),
             reply.part(
-                "app", [bool(data and data.longest())], lambda: "app" if data and data.longest() else "app bare"
+                "app",
+                [here.run is None, bool(data and data.longest())],
+                lambda: "app no-run bare" if here.run is None else "app" if data and data.longest() else "app bare",
             ),
             *_words(here, data, layer, reply),
             reply.sent(),

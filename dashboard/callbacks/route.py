@@ -10,10 +10,17 @@ from cm_server.events import read_discovery
 from dashboard import view as where
 from dashboard.components import empty
 from dashboard.data import Source
-from dashboard.pages import concept_map, overview, runs
+from dashboard.pages import alerts, compare, concept_map, concepts, evolution, neuron, overview, runs, system
 from dashboard.view import View
 
-PAGES = {"overview": overview.page, "map": concept_map.page}
+PAGES = {
+    "overview": overview.page,
+    "map": concept_map.page,
+    "neuron": neuron.page,
+    "concepts": concepts.page,
+    "evolution": evolution.page,
+}
+PLACES = {"compare": compare.page, "alerts": alerts.page, "system": system.page}
 
 
 def register(app: Dash, source: Source) -> None:
@@ -48,6 +55,8 @@ def choose(here: View, source: Source):
     """The page for a view, with a key that changes exactly when the page must be built anew."""
     if here.page == "unknown":
         return ["unknown"], empty.no_such_page
+    if here.page in PLACES:
+        return [here.page], PLACES[here.page]
     if here.run is None:
         return _runs(source)
     data = source.run(here.run)
@@ -63,4 +72,4 @@ def _runs(source: Source):
     if not found:
         known = read_discovery(source.directory) is not None
         return ["no runs", known], lambda: empty.no_runs(known)
-    return ["runs", *[[r.run, r.name, r.state, r.updated] for r in found]], lambda: runs.page(found)
+    return ["runs"], runs.page

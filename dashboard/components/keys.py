@@ -19,6 +19,7 @@ KEYS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Map", ("M",), "mark this step: tracked neurons show where they stood"),
     ("View", ("T",), "every chart as a table, and back"),
     ("View", ("D",), "dark or light"),
+    ("View", ("⌘K", "Ctrl K"), "find runs, neurons, concepts, pages"),
     ("View", ("?",), "these keys"),
 )
 

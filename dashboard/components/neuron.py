@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -38,11 +39,11 @@ def neuron_card(
         return [_heading(name, here), html.P(sentence, className="quiet")]
     return [
         _heading(name, here),
-        *_concept(here.unit, words, report),
-        *_description(here.unit, report),
-        _top(here.unit, words, report),
-        *_images(here.unit, info, report),
-        *_journey(trail, words),
+        *concept_facts(here.unit, words, report),
+        *description(here.unit, report),
+        top_concepts(here.unit, words, report),
+        *images_of(here.unit, info, report),
+        *journey(trail, words),
     ]
 
 
@@ -62,7 +63,7 @@ def _nothing_selected(here: View, words: ConceptMap, report: LayerReport) -> lis
             html.Li(
                 [
                     dcc.Link(f"{report.summary.layer}:{unit}", href=where.url(target), className="code"),
-                    _category(words.categories[concept], words.words[concept]),
+                    category(words.categories[concept], words.words[concept]),
                     html.Span(number(float(report.arrays.similarities[unit, 0])), className="value"),
                 ]
             )
@@ -77,14 +78,18 @@ def _nothing_selected(here: View, words: ConceptMap, report: LayerReport) -> lis
 
 
 def _heading(name: str, here: View):
-    close = where.url(View(here.run, here.page, here.layer, here.step, None))
+    close = where.url(replace(here, unit=None))
+    own = where.url(replace(here, page="neuron", layer=name.rpartition(":")[0]))
     return html.Div(
-        [html.H2(name, className="code"), dcc.Link("✕", href=close, className="close", title="Close (Esc)")],
+        [
+            html.H2(dcc.Link(name, href=own, title="All about this neuron"), className="code"),
+            dcc.Link("✕", href=close, className="close", title="Close (Esc)"),
+        ],
         className="card-head",
     )
 
 
-def _concept(unit: int, words: ConceptMap, report: LayerReport) -> list:
+def concept_facts(unit: int, words: ConceptMap, report: LayerReport) -> list:
     arrays, summary = report.arrays, report.summary
     concept, similarity = int(arrays.concepts[unit, 0]), float(arrays.similarities[unit, 0])
     clear = bool(report.interpretable[unit])
@@ -105,7 +110,7 @@ def _concept(unit: int, words: ConceptMap, report: LayerReport) -> list:
         html.Div(
             [
                 html.Span(words.words[concept], className="word" if clear else "word unclear"),
-                _category(words.categories[concept]),
+                category(words.categories[concept]),
             ],
             className="concept",
         ),
@@ -113,7 +118,7 @@ def _concept(unit: int, words: ConceptMap, report: LayerReport) -> list:
     ]
 
 
-def _description(unit: int, report: LayerReport) -> list:
+def description(unit: int, report: LayerReport) -> list:
     """The detector's sentence or formula, where it gives one."""
     text = report.descriptions[unit] if unit < len(report.descriptions) else ""
     return [html.P(text, className="description")] if text else []
@@ -123,13 +128,13 @@ def _fact(name: str, value: str, note: str) -> list:
     return [html.Dt(name), html.Dd([html.B(value), html.Span(note, className="note")])]
 
 
-def _category(name: str, text: str | None = None):
+def category(name: str, text: str | None = None):
     shown = look.category_of(name)
     glyph = html.Span(look.GLYPHS[shown], className=f"glyph cat-{shown}", **aria(hidden="true"))
     return html.Span([glyph, " ", text or shown], className="category", title=shown)
 
 
-def _top(unit: int, words: ConceptMap, report: LayerReport):
+def top_concepts(unit: int, words: ConceptMap, report: LayerReport):
     values = [float(v) for v in report.arrays.similarities[unit]]
     largest = max([abs(v) for v in values if np.isfinite(v)], default=1.0) or 1.0
     rows = []
@@ -148,7 +153,7 @@ def _top(unit: int, words: ConceptMap, report: LayerReport):
     )
 
 
-def _images(unit: int, info: RunInfo, report: LayerReport) -> list:
+def images_of(unit: int, info: RunInfo, report: LayerReport) -> list:
     arrays = report.arrays
     shown = [(int(s), float(a)) for s, a in zip(arrays.samples[unit], arrays.activations[unit], strict=True) if s >= 0]
     stream = report.summary.kind == "stream"
@@ -171,7 +176,7 @@ def _images(unit: int, info: RunInfo, report: LayerReport) -> list:
     return [html.H3(f"Highest-activating {name}s, with activation"), html.Div(tiles, className="images")]
 
 
-def _journey(trail: Trail | None, words: ConceptMap) -> list:
+def journey(trail: Trail | None, words: ConceptMap) -> list:
     if trail is None or len(trail.steps) < 2:
         return []
     ribbon = [concept for concept, _ in groupby(c for c in trail.concepts.tolist() if c >= 0)]

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import dash_mantine_components as dmc
 from dash import dcc, html
 
 from cm_server.report import LayerSummary, RunInfo
+from dashboard import comparison
 from dashboard import view as where
 from dashboard.components.aria import aria, data
 from dashboard.components.clock import clock
 from dashboard.components.keys import dialog, overlay
-from dashboard.view import PAGES, View
+from dashboard.components.palette import button, palette
+from dashboard.view import PAGES, PLACES, View
 
-TAB_NAMES = {"overview": "Overview", "map": "Concept map"}
+TAB_NAMES = {
+    "overview": "Overview",
+    "map": "Concept map",
+    "neuron": "Neuron",
+    "concepts": "Concepts",
+    "evolution": "Evolution",
+    "compare": "Compare",
+    "alerts": "Alerts",
+    "system": "System",
+}
 MEANING = (
     (
         "d_anchor",
@@ -83,6 +95,7 @@ def shell() -> dmc.MantineProvider:
                     html.Main(id="page"),
                     clock(),
                     overlay(),
+                    palette(),
                     _meaning(),
                 ],
                 id="app",
@@ -118,16 +131,26 @@ def facts_line(info: RunInfo, summary: LayerSummary | None) -> list:
 
 
 def tabs(here: View) -> list:
-    """The run's pages as links that keep everything else of the view."""
-    if here.run is None:
-        return []
-    return [_tab(here, page) for page in PAGES]
+    """The run's pages as links that keep layer, step and unit; then the pages of no single run."""
+    own = [_tab(TAB_NAMES[page], where.url(replace(here, page=page)), page == here.page) for page in PAGES]
+    return [
+        *(own if here.run is not None else []),
+        *[_tab(TAB_NAMES[page], _place(here, page), page == here.page, "place") for page in PLACES],
+    ]
 
 
-def _tab(here: View, page: str):
-    href = where.url(replace(here, page=page))
-    now: dict[str, Any] = {"aria-current": "page"} if page == here.page else {}
-    return html.Span(dcc.Link(TAB_NAMES[page], href=href, className="tab"), className="now" if now else "", **now)
+def _place(here: View, page: str) -> str:
+    """Where a page of no single run begins when one comes from a run: with that run."""
+    if here.run is None or page == "system":
+        return f"/{page}"
+    if page == "compare":
+        return comparison.url(comparison.parse(urlencode({"runs": quote(here.run, safe="")})))
+    return f"/{page}?{urlencode({'run': here.run})}"
+
+
+def _tab(name: str, href: str, active: bool, kind: str = ""):
+    now: dict[str, Any] = {"aria-current": "page"} if active else {}
+    return html.Span(dcc.Link(name, href=href, className="tab"), className=f"{kind} now" if now else kind, **now)
 
 
 def _stores() -> list:
@@ -168,6 +191,7 @@ def _header():
             html.Nav(id="tabs", className="tabs", **aria(label="Pages")),
             html.Span(className="grow"),
             html.Span("…", id="state-chip", className="chip", role="status"),
+            button(),
             html.Button(
                 "What the numbers mean", id="meaning-button", className="text-button", **data(dialog="meaning")
             ),

@@ -1,53 +1,63 @@
-"""The list of runs."""
+"""The list of runs: a grid to sort, filter and select in."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from typing import Any, cast
 
+import dash_ag_grid as dag
+import dash_mantine_components as dmc
 from dash import dcc, html
 
-from cm_server.report import RunInfo
-from dashboard import view as where
-from dashboard.view import View
+from dashboard.components.aria import aria
+from dashboard.components.runs_grid import columns
 
 
-def page(runs: Sequence[RunInfo], now: float | None = None):
-    """All runs, newest first."""
-    now = time.time() if now is None else now
-    head = html.Tr(
-        [html.Th(name, scope="col") for name in ("run", "state", "model", "encoder", "detector", "sample", "last news")]
-    )
+def page():
+    """The page's frame."""
     return html.Section(
         [
-            html.H1("Runs"),
-            html.Table([html.Thead(head), html.Tbody([_row(run, now) for run in runs])], className="runs"),
+            dcc.Store(id="runs-now"),
+            dcc.Store(id="runs-sent"),
+            html.Div(
+                [
+                    html.H1("Runs", className="page-title"),
+                    html.Span(id="runs-counts", className="quiet"),
+                    html.Span(className="grow"),
+                    html.Span(id="runs-compare", **aria(live="polite")),
+                    dmc.TextInput(
+                        id="runs-find", placeholder="find", size="xs", w=180, debounce=300, **aria(label="Find runs")
+                    ),
+                ],
+                className="runs-bar",
+            ),
+            _grid(),
         ],
         className="panel runs-page",
         id="runs-page",
     )
 
 
-def age(seconds: float) -> str:
-    """How long ago, in the largest fitting unit.
-
-    >>> age(7200)
-    '2 h ago'
-    """
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit} ago"
-    return f"{int(max(0, seconds))} s ago"
-
-
-def _row(run: RunInfo, now: float):
-    link = dcc.Link(run.name, href=where.url(View(run.run, "overview")))
-    cells = [
-        html.Span(run.state, className=f"dot {run.state}"),
-        run.model or "–",
-        run.encoder or "–",
-        run.detector or "–",
-        run.sample,
-        age(now - run.updated),
-    ]
-    return html.Tr([html.Th(link, scope="row"), *[html.Td(cell) for cell in cells]])
+def _grid():
+    return dag.AgGrid(
+        id="runs-grid",
+        columnDefs=columns(),
+        rowData=[],
+        getRowId="params.data.run",
+        columnSize=None,
+        defaultColDef={"sortable": True, "filter": True, "resizable": True, "minWidth": 60},
+        dashGridOptions=cast(
+            Any,
+            {
+                "rowSelection": {"mode": "multiRow", "enableClickSelection": False, "headerCheckbox": False},
+                "selectionColumnDef": {"width": 44, "minWidth": 44, "resizable": False},
+                "rowHeight": 38,
+                "headerHeight": 36,
+                "animateRows": False,
+                "tooltipShowDelay": 300,
+                "enableCellTextSelection": True,
+                "ensureDomOrder": True,
+            },
+        ),
+        className="runs-grid",
+        style={"height": None},
+    )

@@ -96,10 +96,10 @@ def drag(browser, graph: str, low: float, high: float) -> None:
         time.sleep(0.03)
 
 
-def click_on(browser, unit: int) -> None:
+def click_on(browser, unit: int, graph: str = "map-graph") -> None:
     """A real mouse click where the unit is drawn."""
     place = browser.ask(
-        "(() => { const g = cm.plot('map-graph'), l = g._fullLayout, b = g.getBoundingClientRect();"
+        f"(() => {{ const g = cm.plot('{graph}'), l = g._fullLayout, b = g.getBoundingClientRect();"
         f" for (const t of g.data) {{ const i = Array.from(t.customdata || []).indexOf({unit});"
         " if (i >= 0) return [b.left + l.xaxis._offset + l.xaxis.d2p(t.x[i]),"
         " b.top + l.yaxis._offset + l.yaxis.d2p(t.y[i])]; } })()"

@@ -14,7 +14,6 @@ from cm_server.report import RunInfo, Scalars, Trail
 from dashboard import images, status
 from dashboard.components import alerts, empty, neuron, shell
 from dashboard.components import summary as words
-from dashboard.pages import runs
 from dashboard.view import View
 
 HERE = View("r1", "map", "layer1", None, None)
@@ -271,11 +270,3 @@ def test_status_facts_for_the_chip():
     assert status.facts(None, [], 1.0) == {"known": False, "now": 1.0}
     assert status.progress("embedding 5/0") is None
     assert status.progress("fitting") is None
-
-
-def test_the_list_of_runs():
-    shown = text(runs.page([run_info(updated=100.0), run_info(run="r2", name="<b>two</b>", state="lost")], now=190.0))
-    assert "a run" in shown
-    assert "<b>two</b>" in shown
-    assert "1 min ago" in shown
-    assert "lost" in shown

@@ -19,10 +19,10 @@ from cm_server.stores.reader import StoreReader
 CELLS = UNITS * 2 * 12
 
 
-@pytest.fixture
-def reader(tmp_path: Path) -> Iterator[StoreReader]:
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreReader]:
     """A store with one run."""
-    opened = StoreReader(store_with(tmp_path / "store", "a"))
+    opened = StoreReader(store_with(tmp_path_factory.mktemp("export") / "store", "a"))
     yield opened
     opened.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from small_store import fill, report
+from small_store import fill, report, store_with
 
 from cm_server.core.retention import Retention, parse
 from cm_server.keeping import Keeper, KeepingError
@@ -23,12 +24,15 @@ from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return store_with(tmp_path_factory.mktemp("template") / "store", "a", "b")
+
+
 @pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StoreWriter]:
+def writer(tmp_path: Path, template: Path) -> Iterator[StoreWriter]:
     """A store with the runs a and b, twelve snapshots each, on one probe set."""
-    opened = StoreWriter(tmp_path / "store")
-    for run in ("a", "b"):
-        fill(opened, run, 12)
+    opened = StoreWriter(shutil.copytree(template, tmp_path / "store"))
     yield opened
     opened.close()
 

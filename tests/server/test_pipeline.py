@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cm_server import readings
+from cm_server import readings, recompute
 from cm_server.cache import ArrayCache
 from cm_server.calibration import calibrate, probe_context
 from cm_server.concepts import load_concepts
@@ -179,3 +179,20 @@ def test_stability_is_measured_where_it_is_asked_for(analysis: Analysis, images)
     assert found.stability is not None
     assert (found.stability[: len(PLANTED_WORDS)] == 1).all()
     assert np.isnan(found.stability[~found.live]).all()
+
+
+def test_all_similarities_are_kept_where_it_is_asked_for(analysis: Analysis, images) -> None:
+    activations = _activations(images[1], noise=0.2)
+    plain = _analyse(analysis, activations).layers["layer"]
+    assert (plain.arrays.levels, plain.arrays.ends) == (None, None)
+    kept = _analyse(replace(analysis, keep=True), activations).layers["layer"]
+    for name, values in plain.arrays.named().items():
+        np.testing.assert_array_equal(getattr(kept.arrays, name), values)
+    similarity = recompute.similarities(kept.arrays)
+    assert similarity is not None
+    live = kept.arrays.live
+    assert similarity.shape == (live.sum(), len(analysis.vocabulary.text))
+    np.testing.assert_allclose(similarity.max(axis=1), kept.arrays.similarities[live, 0], atol=2e-4)
+    text = analysis.vocabulary.text.numpy()
+    again = recompute.d_anchor(kept, text, analysis.vocabulary.anchors, kept.summary.temperature)
+    assert again == pytest.approx(kept.summary.d_anchor, abs=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +20,17 @@ from cm_server.commands.runs import SUBCOMMANDS
 from cm_server.stores.reader import StoreReader
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return store_with(tmp_path_factory.mktemp("template") / "store", "a", "b")
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def store(tmp_path: Path, template: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store with the runs a and b; commands run in an empty folder."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    return store_with(tmp_path / "store", "a", "b")
+    return shutil.copytree(template, tmp_path / "store")
 
 
 @contextmanager
