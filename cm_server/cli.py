@@ -75,6 +75,7 @@ def _expected_errors() -> tuple[type[BaseException], ...]:
     for module, name in (
         ("cm_server.stores.errors", "StoreError"),
         ("cm_server.service", "ServiceError"),
+        ("cm_server.status_server", "StatusError"),
         ("cm_server.encoders", "EncoderError"),
         ("cm_server.detectors", "DetectorError"),
         ("cm_server.projections", "ProjectionError"),

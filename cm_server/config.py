@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,8 @@ DEFAULT_FILE = "concept-monitor.toml"
 DEFAULT_INGEST = "tcp://127.0.0.1:7801"
 DEFAULT_EVENTS = "tcp://127.0.0.1:7802"
 DEFAULT_DASHBOARD_PORT = 8050
+TABLES = ("server", "dashboard", "up", "demo", "alerts", "notify")
+"""Tables that people write; a name near to one of them is a slip, and would be passed over in silence."""
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
@@ -83,10 +86,23 @@ class Option:
     def _cast(self, value: object) -> Any:
         if self.kind is bool:
             return _boolean(value)
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        if isinstance(value, bool) or not isinstance(value, str if self.kind is str else (str, int, float)):
             raise TypeError
-        return self.kind(value)
+        return value if isinstance(value, str) and self.kind is str else _number(self.kind, value)
 
+
+DASHBOARD_DOOR = (
+    Option(
+        "token_file",
+        str,
+        "",
+        "file with the token that the dashboard asks for, made if there is none; without it one is made at each start, "
+        "where others than this machine's users can reach it",
+        metavar="FILE",
+    ),
+    Option("public_url", str, "", "address under which people open the dashboard, behind a proxy", metavar="URL"),
+)
+"""Who may see the dashboard: options of every command that starts one."""
 
 _KIND_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -137,13 +153,15 @@ def resolve(
     environ = os.environ if environ is None else environ
     path, file = _read_file(getattr(flags, "config", None) or environ.get("CM_CONFIG"))
     table = file.get(section, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{path}: {section} is {table!r}: it is a table, so write [{section}] and its keys below")
     known = {option.name for option in options}
     for key in table:
         if key not in known:
             raise ConfigError(f"{path}: unknown key {key!r} in [{section}]: known are {', '.join(sorted(known))}")
     for key in file:
-        close = difflib.get_close_matches(key, [*known, section], n=1, cutoff=0.75)
-        if close and key not in (*known, section):
+        close = difflib.get_close_matches(key, [*known, section, *TABLES], n=1, cutoff=0.75)
+        if close and key not in (*known, section, *TABLES):
             raise ConfigError(f"{path}: unknown key {key!r}: did you mean {close[0]!r}?")
     return {option.name: _value(option, flags, environ, path, table, file) for option in options}
 
@@ -201,6 +219,14 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+
+
+def _number(kind: type, value: str | int | float) -> int | float:
+    """A finite number; a fraction is no whole one."""
+    result = kind(value)
+    if not math.isfinite(result) or (isinstance(value, float) and result != value):
+        raise ValueError
+    return result
 
 
 def _boolean(value: object) -> bool:

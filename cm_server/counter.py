@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from cm_client.protocol.messages import AlertNotice, CaptureAck, Refuse
 from cm_client.protocol.needs import Needs, parse_needs
 from cm_server.detectors import AnyDetector, DetectorError
 from cm_server.events import EventPublisher
+from cm_server.metrics import Metrics
 from cm_server.report import Alert
 from cm_server.sessions import Session
 from cm_server.stores.reader import StoreReader
@@ -33,6 +34,7 @@ class Counter:
         publisher: tells dashboards when to look.
         detector: its needs are passed to clients.
         send: sends a message to an identity; never blocks.
+        metrics: what is counted.
     """
 
     writer: StoreWriter
@@ -41,6 +43,7 @@ class Counter:
     publisher: EventPublisher
     detector: AnyDetector
     send: Send
+    metrics: Metrics = field(default_factory=Metrics)
 
     @cached_property
     def needs(self) -> Needs:
@@ -75,6 +78,7 @@ class Counter:
         """A capture will never be a snapshot: a gap in the store, and the client may forget it."""
         logger.warning("run %s: capture at step %d is lost: %s", session.run, step, reason)
         self.writer.add_gap(session.run, max(step, 0), reason, session.epoch, capture)
+        self.metrics.captures.labels("refused").inc()
         self.reply(session, CaptureAck(capture, reason[:200]))
         self.publisher.publish("gap", session.run, step)
 

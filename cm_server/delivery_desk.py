@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ class DeliveryDesk:
         on_change: called with each run whose alerts are now acknowledged or silenced.
         keep: carries out the commands of `keeping`, which come through the same folder.
         anchors: carries out the commands of `anchor_desk`, which come through the same folder.
+        on_outcome: called with channel and outcome of every attempt to tell somebody.
     """
 
     def __init__(
@@ -39,17 +41,22 @@ class DeliveryDesk:
         on_change: Callable[[str], None],
         keep: Handle | None = None,
         anchors: Handle | None = None,
+        on_outcome: Callable[[str, str], None] = lambda channel, outcome: None,
     ) -> None:
         self._reader, self._on_change = reader, on_change
         self._keep, self._anchors = keep, anchors
         self._tables = DeliveryWriter(writer.transaction)
-        self._dispatcher = Dispatcher(self._tables, settings, self._lives, wake)
+        self._dispatcher = Dispatcher(self._tables, settings, self._lives, wake, on_outcome=on_outcome)
         self._inbox = Inbox(writer.directory, self._carry_out)
 
     @property
     def notifier(self) -> Notifier:
         """Takes every transition of every alert."""
         return self._dispatcher
+
+    def open_alerts(self) -> dict[int, str]:
+        """Rules of the alerts that are open, by id."""
+        return {alert.id: alert.rule for alert in self._tables.current_alerts(math.inf)}
 
     def tick(self) -> None:
         """Takes commands, outcomes and what is due; never waits."""

@@ -88,7 +88,7 @@ class EventPublisher:
         self._take_subscriptions()
         self._sequence += 1
         event = Event(self._epoch, self._sequence, kind, run, step, time.time())
-        with suppress(zmq.Again):
+        with suppress(zmq.ZMQError):  # nobody takes it, or the socket is closed already
             self._socket.send_multipart([kind.encode(), msgpack.packb(asdict(event))], flags=zmq.NOBLOCK)
         self._last = time.monotonic()
 
@@ -104,7 +104,7 @@ class EventPublisher:
 
     def _take_subscriptions(self) -> None:
         """Lets those in who have subscribed to something that there is; anything else a peer says is passed by."""
-        with suppress(zmq.Again):
+        with suppress(zmq.ZMQError):
             for _ in range(_MOST_TAKEN):
                 said, *more = self._socket.recv_multipart(zmq.NOBLOCK)
                 if not more and said[:1] == b"\1" and said[1:] in _TOPICS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,12 +20,17 @@ from cm_client.protocol.messages import (
 )
 from cm_server.counter import Counter
 from cm_server.fault_points import reach
+from cm_server.notifiers.redaction import HIDDEN
 from cm_server.sessions import Session
 from cm_server.stores.errors import why_unwritable
 
 logger = logging.getLogger(__name__)
 
 MOST_UNACKED = 64
+_SECRET_NAME = re.compile(
+    r"(^|[_.-])(token|secret|passw(or)?d|passphrase|(api|access|private)[_-]?key|credentials?)($|[_.-])", re.IGNORECASE
+)
+_SECRET_VALUE = re.compile(r"[^\s<>]{8,}")
 Row = tuple[int, int, float, dict[str, float | None]]
 """Number, step, time and values by name."""
 
@@ -69,6 +75,7 @@ class FigureIntake:
             counter.writer.add_scalars_of([(session.run, session.epoch, rows) for session, rows in waiting])
             for run, values in stats.items():
                 counter.writer.save_run(run, stats=values)
+        counter.metrics.scalar_rows.inc(sum(len(rows) for _, rows in waiting))
         reach("scalars-committed")
         for session, rows in waiting:
             session.step = max(session.step, rows[-1][1])
@@ -86,10 +93,12 @@ class FigureIntake:
     def _gap(self, session: Session, step: int, reason: str, number: int | None) -> None:
         writer = self._counter.writer
         if number is None:
+            self._counter.metrics.captures.labels("dropped").inc()
             writer.add_gap(session.run, max(step, 0), reason, session.epoch)
             return
         session.drop_capture(number)
         if not writer.has_capture(session.run, session.epoch, number):
+            self._counter.metrics.captures.labels("dropped").inc()
             writer.add_gap(session.run, max(step, 0), reason, session.epoch, number)
         self._counter.reply(session, CaptureAck(number, "dropped"))
 
@@ -116,14 +125,32 @@ class FigureIntake:
 
 
 def flat(values: dict[str, Any]) -> dict[str, Any]:
-    """A client's map as stored: plain values under short keys, others as text; NaN and infinity are not JSON."""
+    """A client's map as stored: plain values under short keys, others as text; NaN and infinity are not JSON.
+
+    What looks like a secret by its name and its value is not kept: a configuration is shown to everyone who may read.
+
+    >>> flat({"lr": 0.1, "hub": {"API-KEY": "k-0123456"}})
+    {'lr': 0.1, 'hub': "{'API-KEY': '***'}"}
+    >>> flat({"hf_token": "hf_AbCdEfGhIjKl", "eos_token": "<|endoftext|>", "tokenizer": "bert-base-uncased"})
+    {'hf_token': '***', 'eos_token': '<|endoftext|>', 'tokenizer': 'bert-base-uncased'}
+    """
     found: dict[str, Any] = {}
     for key, value in list(values.items())[:200]:
-        if isinstance(value, float) and not math.isfinite(value):
-            value = None
-        plain = value is None or isinstance(value, bool | int | float)
-        found[str(key)[:100]] = value if plain else str(value)[:1000]
+        shown = _shown(str(key), value)
+        plain = shown is None or isinstance(shown, bool | int | float)
+        found[str(key)[:100]] = shown if plain else str(shown)[:1000]
     return found
+
+
+def _shown(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _shown(str(name), one) for name, one in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if not isinstance(value, str):
+        return value
+    hidden = _SECRET_NAME.search(key) and _SECRET_VALUE.fullmatch(value)
+    return HIDDEN if hidden else value
 
 
 def _is_drop(row: Any) -> bool:

@@ -16,6 +16,7 @@ from cm_server.cache import fingerprint
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
 NAMES = tuple(kind for kind in KINDS if kind != "auto")
 _HASHED = 2**24
+_MOST_PIXELS = 64 * 2**20
 
 
 class ImageSetError(ValueError):
@@ -86,6 +87,8 @@ def _image(path: Path) -> np.ndarray:
 
     try:
         with Image.open(path) as image:
+            if image.width * image.height > _MOST_PIXELS:  # a file of 20 KB can be an image of 850 MB
+                raise ValueError(f"{image.width} × {image.height} pixels are too many")
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageSetError(f"image {path} cannot be read ({error}): mend or remove it, then run this again") from None

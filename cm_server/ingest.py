@@ -43,6 +43,7 @@ from cm_server.enquiries import vocabulary_answer
 from cm_server.events import EventPublisher
 from cm_server.fault_points import reach
 from cm_server.figure_intake import FigureIntake, flat
+from cm_server.metrics import Metrics
 from cm_server.probe_intake import ProbeIntake
 from cm_server.requests import RequestDesk
 from cm_server.sessions import CREDIT, KINDS, MOST_SESSIONS, SILENT_SECONDS, Session
@@ -69,6 +70,7 @@ class Ingest:
         detector: its needs are passed to clients.
         send: sends a message to an identity; never blocks.
         on_finish: called with (run, step) when a run is over.
+        metrics: what is counted; counts that nobody reads if None.
 
     Raises:
         DetectorError: the detector needs what no client sends.
@@ -83,8 +85,9 @@ class Ingest:
         detector: AnyDetector,
         send: Send,
         on_finish: Callable[[str, int], None],
+        metrics: Metrics | None = None,
     ) -> None:
-        self._counter = Counter(writer, reader, worker, publisher, detector, send)
+        self._counter = Counter(writer, reader, worker, publisher, detector, send, metrics or Metrics())
         _ = self._counter.needs  # a detector that asks for what no client sends shows at the start
         self._on_finish = on_finish
         self._probes = ProbeIntake(self._counter)
@@ -115,7 +118,7 @@ class Ingest:
         try:
             envelope = self.read(frames)
         except ProtocolError as error:
-            self.malformed += 1
+            self.count_malformed()
             logger.warning("malformed message: %s", error)
             self._counter.send(identity, Refuse(str(error)), "", "")
             return
@@ -154,13 +157,23 @@ class Ingest:
         session.identity, session.last_seen, session.lost = identity, time.monotonic(), False
         handler = self._handlers.get(type(envelope.message))
         if handler is None:
-            self.malformed += 1
+            self.count_malformed()
             return
         try:
             handler(session, envelope.message)
         except Exception:
             session.breaks()
             raise
+
+    @property
+    def pending(self) -> int:
+        """Captures that are with the analysis."""
+        return sum(len(session.pending) for session in (*self.sessions.values(), *self._late.values()))
+
+    def count_malformed(self) -> None:
+        """A message was refused because it breaks the protocol."""
+        self.malformed += 1
+        self._counter.metrics.malformed.inc()
 
     def _answer(self, identity: bytes, envelope: Envelope) -> None:
         worker, send = self._counter.worker, self._counter.send

@@ -34,6 +34,7 @@ from cm_server.core.fairness import FairQueue
 from cm_server.fault_points import reach
 from cm_server.ingest import Ingest
 from cm_server.keyring import Keyring
+from cm_server.metrics import Metrics
 from cm_server.stores.errors import why_unwritable
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class Intake:
         send: answers a client.
         keyring: where clients have keys, for those revoked while they were connected.
         clock: monotonic seconds.
+        metrics: what is counted; counts that nobody reads if None.
 
     Attributes:
         figures: how many messages were read, malformed, too frequent, or of a revoked client.
@@ -80,7 +82,9 @@ class Intake:
         send: Send,
         keyring: Keyring | None = None,
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._reader = Reader(socket)
         self._ingest, self._send, self._keyring, self._clock = ingest, send, keyring, clock
         self._queue: FairQueue[_Waiting] = FairQueue(_QUANTUM, _MOST_WAITING)
@@ -124,6 +128,8 @@ class Intake:
     def _sort_in(self, identity: zmq.Frame, frames: list[zmq.Frame]) -> None:
         reach("message-received")
         self.figures["read"] += 1
+        self._metrics.messages.inc()
+        self._metrics.received.inc(sum(map(len, frames)))
         who, now = identity.bytes, self._clock()
         if not self._is_let_in(identity):
             self.figures["revoked"] += 1
@@ -163,7 +169,7 @@ class Intake:
 
     def _refuse(self, who: bytes, reason: str, now: float) -> None:
         self.figures["malformed"] += 1
-        self._ingest.malformed += 1
+        self._ingest.count_malformed()
         if self._malformed.take(who, now):
             logger.warning("malformed message: %s", reason)
             self._send(who, Refuse(reason), "", "")

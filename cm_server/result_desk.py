@@ -7,12 +7,14 @@ hear of alerts after that. A result that cannot be stored stays in front of all 
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 
 from cm_server.alert_desk import AlertDesk
 from cm_server.events import EventPublisher
 from cm_server.fault_points import reach
 from cm_server.ingest import Ingest
+from cm_server.metrics import Metrics
 from cm_server.stores.errors import why_unwritable
 from cm_server.stores.writer import StoreWriter
 from cm_server.worker import Activity, AnalysisWorker, Done, Failed, Ready, Result
@@ -32,6 +34,7 @@ class ResultDesk:
         publisher: tells dashboards when to look.
         ingest: acknowledges to clients.
         alerts: weighs reports.
+        metrics: what is counted.
     """
 
     def __init__(
@@ -41,9 +44,10 @@ class ResultDesk:
         publisher: EventPublisher,
         ingest: Ingest,
         alerts: AlertDesk,
+        metrics: Metrics,
     ) -> None:
         self._writer, self._worker, self._publisher = writer, worker, publisher
-        self._ingest, self._alerts = ingest, alerts
+        self._ingest, self._alerts, self._metrics = ingest, alerts, metrics
         self._waiting: deque[Result] = deque()
         self._concepts_saved: set[str] = set()
 
@@ -98,7 +102,7 @@ class ResultDesk:
         self._publisher.publish("run", ready.run)
 
     def _on_report(self, done: Done) -> None:
-        report = done.report
+        report, began = done.report, time.time()
         if self._writer.has_capture(report.run, report.epoch, report.capture):
             self._ingest.committed(report.run, report.epoch, report.capture, "duplicate")
             return
@@ -112,6 +116,7 @@ class ResultDesk:
         except BaseException:
             self._alerts.forget(report.run)
             raise
+        self._metrics.committed(report, began, time.time())
         reach("snapshot-committed")
         self._ingest.committed(report.run, report.epoch, report.capture, "committed")
         reach("snapshot-acked")
@@ -125,5 +130,6 @@ class ResultDesk:
             return
         if not self._writer.has_capture(failed.run, failed.epoch, failed.capture):
             self._writer.add_gap(failed.run, failed.step, failed.reason[:_REASON], failed.epoch, failed.capture)
+            self._metrics.captures.labels("failed").inc()
         self._ingest.committed(failed.run, failed.epoch, failed.capture, failed.reason[:_REASON])
         self._publisher.publish("gap", failed.run, failed.step)

@@ -29,21 +29,26 @@ from cm_server.intake import Intake
 from cm_server.keeping_desk import KeepingDesk
 from cm_server.listening import ServiceError, bind, check, open_router, reachable, taken
 from cm_server.memory import MemoryCeiling
+from cm_server.metrics import AlertCount, Metrics
 from cm_server.notifiers import LogNotifier, TerminalNotifier
 from cm_server.notifiers.settings import NotifySettings
 from cm_server.questions import QuestionDesk
 from cm_server.report import Alert
 from cm_server.result_desk import ResultDesk
 from cm_server.rules import RuleBook
+from cm_server.status_server import StatusError, StatusServer
 from cm_server.store_trouble import StoreTrouble
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
+from cm_server.vitals import SERVING, STOPPING, Vitals
 from cm_server.worker import AnalysisWorker, WorkerSettings
 
 logger = logging.getLogger(__name__)
 
 _POLL_MS = 250
+_IDLE_STOP_SECONDS = 5.0
+"""A stop waits no longer than this for an analysis thread that holds nothing of a client's."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class ServiceSettings:
         worker: how to analyse.
         rules: when to raise an alert.
         notify: how alerts are delivered.
+        http: HOST:PORT of health checks and metrics; empty for none.
+        stop_seconds: how long a stop may take to analyse and commit what clients have handed over.
         retention: which snapshots keep their arrays.
         guards: who may connect, how many, and how much memory that may take.
     """
@@ -69,6 +76,8 @@ class ServiceSettings:
     worker: WorkerSettings
     rules: RuleBook = field(default_factory=RuleBook)
     notify: NotifySettings = field(default_factory=NotifySettings)
+    http: str = ""
+    stop_seconds: float = 10.0
     retention: Retention = field(default_factory=Retention)
     guards: Guards = field(default_factory=Guards)
 
@@ -82,6 +91,7 @@ class Service:
     Raises:
         ServiceError: an address is in use, or not loopback and there are no keys.
         KeyringError: the keys are not usable.
+        StatusError: nothing can listen at the address of health checks and metrics.
         StoreError: the store cannot be written.
     """
 
@@ -94,12 +104,14 @@ class Service:
         self.outgrown = False
         self._socket = open_router(self._context)
         self._gate.guard_ingest(self._socket)
+        self._metrics, self._vitals = Metrics(), Vitals(settings.store)
         try:
             self._writer = StoreWriter(settings.store)
             self.listen = bind(self._socket, "--listen", settings.listen)
             with taken("--events", settings.events):
                 self._publisher = EventPublisher(self._context, settings.events, self._gate.guard_events)
-        except (ServiceError, StoreError):
+            self._status = _status(settings, self._vitals, self._metrics)
+        except (ServiceError, StoreError, StatusError):
             self._gate.close()
             self._context.destroy(linger=0)
             raise
@@ -126,12 +138,12 @@ class Service:
             lambda run: self._publisher.publish("alert", run),
             self._keeping.carry_out,
             self._anchors.carry_out,
+            on_outcome=self._metrics.delivery,
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
         notifiers = [LogNotifier(), *shown]
-        self._desk = AlertDesk(
-            self._writer, self._reader, notifiers, self._on_alert, settings.rules, self._delivery.notifier
-        )
+        count = AlertCount(self._metrics, self._delivery.open_alerts(), self._delivery.notifier)
+        self._desk = AlertDesk(self._writer, self._reader, notifiers, self._on_alert, settings.rules, count)
         self._ingest = Ingest(
             self._writer,
             self._reader,
@@ -140,13 +152,16 @@ class Service:
             settings.worker.detector,
             self._send,
             self._desk.end,
+            self._metrics,
         )
-        self._intake = Intake(self._socket, self._ingest, self._send, self._gate.keyring)
-        self._results = ResultDesk(self._writer, self._worker, self._publisher, self._ingest, self._desk)
+        self._intake = Intake(self._socket, self._ingest, self._send, self._gate.keyring, metrics=self._metrics)
+        self._results = ResultDesk(self._writer, self._worker, self._publisher, self._ingest, self._desk, self._metrics)
         self._trouble = StoreTrouble(settings.store, self._writer.try_out)
-        self._store = settings.store
+        self._store, self._stop_seconds = settings.store, settings.stop_seconds
         self._sequence = 0
-        self._stopping = False
+        self._stops = 0
+        self._metrics.watch_server(settings.store, lambda: len(self._ingest.sessions), lambda: self._worker.waiting)
+        self._metrics.watch_gate(lambda: self._gate.figures)
 
     @property
     def trouble(self) -> str:
@@ -168,12 +183,15 @@ class Service:
         self._worker.start()
         self._questions.start()
         write_discovery(self._store, reachable(self.listen), reachable(self.events))
+        if self._status is not None:
+            self._status.start()
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wakeable, zmq.POLLIN)
+        self._vitals.phase = SERVING
         self._gate.register(poller)
         on_ready()
-        while not (self._stopping or self._has_outgrown()):
+        while not (self._stops or self._has_outgrown()):
             if self._trouble.waits:
                 time.sleep(_POLL_MS / 1000)  # messages wait in the sockets: a poll would return at once
             else:
@@ -181,7 +199,9 @@ class Service:
                 self._guarded(self._turn)
             self._gate.serve()
             self._publisher.heartbeat()
-        return self._close()
+            self._vitals.beat(self._trouble.reason)
+        self._vitals.phase = STOPPING
+        return self._close(self._drain(poller))
 
     def _turn(self) -> None:
         self._drain_wakes()
@@ -201,6 +221,7 @@ class Service:
         try:
             work()
         except Exception as error:
+            self._metrics.unstored.inc()
             if not self._trouble.met(error):
                 logger.exception("something went wrong and is passed over")
 
@@ -212,9 +233,19 @@ class Service:
         return reason
 
     def stop(self) -> None:
-        """Asks the loop to end."""
-        self._stopping = True
+        """Asks the loop to end once what was handed over is committed; a second time: to end now."""
+        self._stops += 1
         self._wake()
+
+    @property
+    def http(self) -> str:
+        """Where health checks and metrics are answered; empty where they are not."""
+        return self._status.address if self._status is not None else ""
+
+    @property
+    def left(self) -> int:
+        """Captures that were handed over and are not committed: their clients keep them and send them again."""
+        return self._ingest.pending
 
     def _has_outgrown(self) -> bool:
         """Stops the intake at the ceiling: what is committed is safe, and clients send the rest again."""
@@ -230,11 +261,30 @@ class Service:
         self._publisher.close()
         return True
 
-    def _close(self) -> bool:
+    def _drain(self, poller: zmq.Poller) -> bool:
+        """Commits and acknowledges what is with the analysis, in the time a stop may take; takes nothing new."""
+        poller.unregister(self._socket)
         self._questions.stop()
-        ended = self._worker.stop(timeout=5)
+        most = min(self._stop_seconds, _IDLE_STOP_SECONDS) if self.outgrown else self._stop_seconds
+        asked = time.monotonic()
+        while (not (ended := self._worker.stop(timeout=0)) or self.left) and self._stops == 1:
+            waited = time.monotonic() - asked
+            if waited > most or (waited > _IDLE_STOP_SECONDS and not self.left):
+                break
+            poller.poll(_POLL_MS)
+            self._gate.serve()
+            self._drain_wakes()
+            if not self._trouble.waits:
+                self._guarded(self._results.take)
+            self._publisher.heartbeat()
+            self._vitals.beat(self._trouble.reason)
         self._guarded(self._results.take)  # what cannot be stored was not acknowledged: it comes again
+        return ended
+
+    def _close(self, ended: bool) -> bool:
         self._guarded(self._delivery.close)
+        if self._status is not None:
+            self._status.close()
         self._writer.close()
         self._reader.close()
         self._publisher.close()
@@ -271,3 +321,7 @@ class Service:
         for run in self._reader.runs():
             if run.state in ("waiting", "running"):
                 self._writer.save_run(run.run, state="lost", activity="")
+
+
+def _status(settings: ServiceSettings, vitals: Vitals, metrics: Metrics) -> StatusServer | None:
+    return StatusServer(settings.http, vitals, metrics.registry) if settings.http else None

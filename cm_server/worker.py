@@ -168,6 +168,7 @@ class AnalysisWorker:
         self._attempts = attempts or Attempts()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._results: deque[Result] = deque()
+        self._asked_to_end = False
         self._labelled = settings.detector if isinstance(settings.detector, LabelledDetector) else None
         self._vocabularies: dict[str, Vocabulary] = {}
         self._laid_out: Vocabulary | None = None
@@ -195,6 +196,11 @@ class AnalysisWorker:
         """The words, None until they are laid out; made once and never changed."""
         return self._laid_out
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for the thread."""
+        return self._jobs.qsize()
+
     def submit(self, job: Job) -> None:
         """Queues a job; the client's credit bounds how many captures wait."""
         self._jobs.put(job)
@@ -207,12 +213,14 @@ class AnalysisWorker:
         return found
 
     def stop(self, timeout: float) -> bool:
-        """Asks the thread to end after the current job and waits for it, at most ``timeout`` seconds.
+        """Asks the thread to end once all jobs are done and waits for it, at most ``timeout`` seconds; may be repeated.
 
         Returns:
             Whether it ended.
         """
-        self._jobs.put(None)
+        if not self._asked_to_end:
+            self._asked_to_end = True
+            self._jobs.put(None)
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._attempts.interrupted()

@@ -11,24 +11,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from dash import Dash, ctx, set_props
-from fastapi import FastAPI, Request
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from fastapi import FastAPI
 
 from cm_client.keys import Keys
 from cm_server.events import read_discovery
-from dashboard import callbacks, export, feed, finding, images, neuron_export
+from dashboard import callbacks, export, feed, finding, images, neuron_export, readiness
+from dashboard.access import Access, access_for
 from dashboard.components.shell import shell
 from dashboard.data import Source
 from dashboard.feed import Feed
+from dashboard.gate import Gate, content_policy
 
 LOG = logging.getLogger(__name__)
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
-    "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""The page may load nothing from anywhere else. Dash and WebGL need inline and evaluated scripts."""
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Dashboard(Dash):
@@ -39,14 +33,14 @@ class Dashboard(Dash):
 
 
 def create_app(
-    store: Path, events: str | None = None, *, host: str = "127.0.0.1", keys: Keys | None = None
+    store: Path, events: str | None = None, *, access: Access | None = None, keys: Keys | None = None
 ) -> Dashboard:
     """A dashboard over one store; its feed is running when this returns.
 
     Args:
         store: the store's folder; it may not exist yet.
         events: the server's event address; None looks it up in the store, again whenever the server is silent.
-        host: the address it will be served at; requests that name another host are refused.
+        access: who may see it; None: everyone on this machine, and nobody else.
         keys: for a server that wants to know who listens.
 
     Returns:
@@ -61,7 +55,7 @@ def create_app(
     neuron_export.serve(source, server)
     finding.serve(source, server)
     export.serve(source, server)
-    _protect(server, host)
+    readiness.serve(source, server)
     app = Dashboard(
         "dashboard",
         server=cast(Any, server),
@@ -71,12 +65,14 @@ def create_app(
         suppress_callback_exceptions=True,
         serve_locally=True,
         on_error=_problem,
+        add_log_handler=False,
     )
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')  # for screen readers
     app.backend.websocket_capability = False  # else every tab opens a second socket that nothing uses
     app.layout = shell
     callbacks.register(app, source)
     app._setup_server()  # Dash does it on a request for "/" only: a deep link as the first one would miss the assets
+    server.add_middleware(Gate, access or access_for("127.0.0.1"), content_policy(list(app.csp_hashes())))
     app.feed = live
     app.source = source
     live.start()
@@ -91,20 +87,6 @@ def _endpoint(store: Path, events: str | None) -> Callable[[], str | None]:
         return str(found["events"]) if found and found.get("events") else None
 
     return find
-
-
-def _protect(server: FastAPI, host: str) -> None:
-    """Refuses foreign Host headers (DNS rebinding) and forbids the page any other origin."""
-    if host not in ("0.0.0.0", "::"):
-        server.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, host])
-
-    @server.middleware("http")
-    async def headers(request: Request, call_next):
-        response = await call_next(request)
-        response.headers["Content-Security-Policy"] = POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        return response
 
 
 def _problem(error: Exception) -> None:

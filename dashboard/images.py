@@ -1,9 +1,15 @@
-"""Probe images over HTTP: ``/probe/<fingerprint>/<sample>.png``, always encoded anew, never a file passed through."""
+"""Probe images over HTTP: ``/probe/<sha256 of the set>/<sample>.png``, encoded anew, never a file passed through.
+
+What is stored came from a client once. So size is bounded on both ends before anything is allocated: what is too large
+is refused, and what goes out is never larger than a thumbnail needs to be, however odd the picture's shape.
+"""
 
 from __future__ import annotations
 
 import io
-from functools import lru_cache
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 
 import numpy as np
 from fastapi import FastAPI, Response
@@ -14,14 +20,20 @@ from dashboard.data import Source
 
 SMALLEST = 96
 """Smaller images are enlarged to this many pixels at least, unsmoothed, so that one sees what the network saw."""
+LARGEST = 256
+"""Larger images are made smaller, to this many pixels at most, and none is enlarged above it."""
+MOST_PIXELS = 16 * 2**20
+"""A stored image of more pixels is not touched at all; clients may send 512 × 512."""
+MOST_BYTES = 32 * 2**20
+"""Encoded images kept in memory, all together."""
 _FOREVER = "private, max-age=31536000, immutable"
 _LONGEST = 128
 
 
 def serve(source: Source, server: FastAPI) -> None:
     """Adds the route to the web server."""
+    kept = Kept(MOST_BYTES)
 
-    @lru_cache(maxsize=1024)
     def encoded(fingerprint: str, sample: int) -> bytes:
         reader = source.reader()
         if reader is None:
@@ -34,8 +46,9 @@ def serve(source: Source, server: FastAPI) -> None:
         if sample is None:
             return Response("not the address of a probe image", status_code=400, media_type="text/plain")
         try:
-            return Response(encoded(fingerprint, sample), media_type="image/png", headers={"Cache-Control": _FOREVER})
-        except StoreError:
+            picture = kept.get((fingerprint, sample), lambda: encoded(fingerprint, sample))
+            return Response(picture, media_type="image/png", headers={"Cache-Control": _FOREVER})
+        except (StoreError, OSError, ValueError):
             return Response("no such probe image", status_code=404, media_type="text/plain")
 
 
@@ -61,11 +74,41 @@ def address(fingerprint: str, sample: int) -> str:
 
 
 def png(image: np.ndarray) -> bytes:
-    """A uint8 ``[H, W, 3]`` image as PNG, enlarged by a whole factor if it is small."""
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.uint8))
-    factor = -(-SMALLEST // max(1, min(picture.size)))
+    """A uint8 ``[H, W, 3]`` image as PNG: enlarged by a whole factor if it is small, made smaller if it is large.
+
+    Raises:
+        ValueError: it is no such image, or has more than `MOST_PIXELS`.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not 0 < image[..., 0].size <= MOST_PIXELS:
+        raise ValueError(f"no image to show: {image.dtype} {image.shape}")
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    factor = min(-(-SMALLEST // min(picture.size)), LARGEST // max(picture.size))
     if factor > 1:
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+    picture.thumbnail((LARGEST, LARGEST))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+class Kept:
+    """The last answers, as many as a number of bytes holds; safe to use from several threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held = most, 0
+        self._found: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """The answer to ``key``, made where it is not kept."""
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+                return self._found[key]
+        value = make()
+        with self._lock:
+            self._held += len(value) - len(self._found.get(key, b""))
+            self._found[key] = value
+            while self._held > self._most:
+                self._held -= len(self._found.popitem(last=False)[1])
+        return value

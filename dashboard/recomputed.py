@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from cm_server import recompute
-from cm_server.report import LayerReport
+from cm_server.report import LayerReport, SeriesPoint
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from dashboard.chosen import NO_TEXT, Anchor
@@ -99,7 +99,7 @@ class Recomputed:
         if point.summary.kind == "stream":
             return Temperatures(progress=Progress(missing=STREAM))
         text = reader.text(run.info.map_fingerprint)
-        steps = self._kept_steps(reader, run, layer, point.summary.fingerprint, point.step)
+        steps = _evenly(_comparable(reader, run, layer, "levels", point), SNAPSHOTS)
         if not steps or text is None:
             return Temperatures(progress=Progress(missing=NO_TEXT if steps else NOT_KEPT))
         with self._lock:
@@ -113,15 +113,8 @@ class Recomputed:
         if reader is None or point is None or not anchors:
             return [], Progress()
         with self._lock:
-            ways, progress = self._ways(reader, run, layer, anchors, point.summary.fingerprint, point.step)
+            ways, progress = self._ways(reader, run, layer, anchors, point)
         return [_approach(one, index, ways) for index, one in enumerate(anchors) if ways], progress
-
-    def _kept_steps(
-        self, reader: StoreReader, run: RunData, layer: str, fingerprint: str, until: int
-    ) -> list[tuple[int, int]]:
-        comparable = {p.sequence for p in run.series.get(layer, []) if p.summary.fingerprint == fingerprint}
-        kept = [(q, s) for q, s in reader.steps_with(run.info.run, layer, "levels") if q in comparable and s <= until]
-        return _evenly(kept, SNAPSHOTS)
 
     def _portion(
         self,
@@ -163,12 +156,10 @@ class Recomputed:
         run: RunData,
         layer: str,
         anchors: Sequence[Anchor],
-        fingerprint: str,
-        until_step: int,
+        point: SeriesPoint,
     ) -> tuple[list[_Waypoint], Progress]:
         until = time.monotonic() + PORTION_SECONDS
-        points = [p for p in run.series[layer] if p.summary.fingerprint == fingerprint and p.step <= until_step]
-        steps = _evenly([(p.sequence, p.step) for p in points], WAYPOINTS)
+        steps = _evenly(_comparable(reader, run, layer, "embeddings", point), WAYPOINTS)
         found: list[_Waypoint | None] = []
         for sequence, step in steps:
             key = ("way", run.info.run, run.info.map_fingerprint, layer, sequence, *(one.word for one in anchors))
@@ -185,8 +176,15 @@ class Recomputed:
             self._found.popitem(last=False)
 
 
+def _comparable(reader: StoreReader, run: RunData, layer: str, array: str, point: SeriesPoint) -> list[tuple[int, int]]:
+    """Sequence and step of the snapshots up to a point that hold an array and have the point's fingerprint."""
+    mark = point.summary.fingerprint
+    known = {p.sequence for p in run.series.get(layer, []) if p.summary.fingerprint == mark and p.step <= point.step}
+    return [(q, step) for q, step in reader.steps_with(run.info.run, layer, array) if q in known]
+
+
 def _exactly(reader: StoreReader, run: str, layer: str, sequence: int, step: int) -> LayerReport | None:
-    """The report of this very snapshot; None where its arrays were given up (an earlier one's would be read) or lost."""
+    """This very snapshot's report; None where its arrays are lost, or given up (an earlier one's would be read)."""
     try:
         found = reader.report(run, layer, step)
     except StoreError:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cm_server import logs
 from cm_server.config import (
     DEFAULT_EVENTS,
     DEFAULT_INGEST,
@@ -29,7 +30,6 @@ from cm_server.fault_points import VARIABLE, arm
 from cm_server.guards import MOST_CONNECTIONS, Guards
 from cm_server.memory import RESTART_STATUS
 from cm_server.notifiers.log import ALERT_LOGGER
-from cm_server.notifiers.redaction import guard
 from cm_server.rules import RuleBook
 from cm_server.sizes import size
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from cm_server.detectors import AnyDetector
     from cm_server.encoders import Encoder
     from cm_server.notifiers.settings import NotifySettings
+    from cm_server.service import Service
+
+logger = logging.getLogger(__name__)
 
 ANALYSIS = (
     Option(
@@ -103,10 +106,18 @@ OPTIONS = (
     *PLACES,
     Option("listen", str, DEFAULT_INGEST, "address for training processes; port 0 takes a free one", metavar="URL"),
     Option("events", str, DEFAULT_EVENTS, "address for dashboards; port 0 takes a free one", metavar="URL"),
+    Option(
+        "http",
+        str,
+        "",
+        "address of /healthz, /readyz and /metrics, such as 127.0.0.1:7803; default: none",
+        metavar="HOST:PORT",
+    ),
+    Option("stop_seconds", float, 10.0, "a stop takes this long at most to commit what was handed over", minimum=0),
     *GUARDS,
     *ANALYSIS,
     RULES,
-    Option("log_level", str, "info", "what is logged", choices=("debug", "info", "warning", "error")),
+    *logs.OPTIONS,
     DELIVER,
     ALLOW_COMMANDS,
     RETAIN,
@@ -116,16 +127,21 @@ _DESCRIPTION = "Starts the server: takes captures, names what units respond to, 
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Serves until SIGINT or SIGTERM; returns `RESTART_STATUS` where it is to be started again."""
+    """Serves until SIGINT or SIGTERM.
+
+    Returns:
+        0 if everything handed over is committed; 1 if captures were left to their clients, which send them again;
+        `RESTART_STATUS` where it is to be started again.
+    """
     flags = parser_for("concept-monitor server", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "server")
     book = rule_book(flags, values)
     notify = notify_settings(flags, values)
     logging.getLogger("faiss").setLevel(logging.WARNING)  # tells at every start which CPU variants it lacks
-    logging.basicConfig(
-        level=values["log_level"].upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    _set_up_alert_output(notify)
+    logs.set_up(values, notify.redact)
+    if notify.terminal:  # where alerts are shown in frames, not each of them once more as a line
+        for handler in logging.getLogger().handlers:
+            handler.addFilter(lambda record: record.name != ALERT_LOGGER)
     arm(os.environ.get(VARIABLE, ""))
     return serve(values, book, notify)
 
@@ -171,17 +187,8 @@ def retention(rules: str, limit: str, rules_flag: str, limit_flag: str) -> Reten
         raise ConfigError(f"{rules_flag}: {error}") from None
 
 
-def _set_up_alert_output(notify: NotifySettings) -> None:
-    """No secret in a log line; and where alerts are shown in frames, not each of them once more as a line."""
-    handlers = logging.getLogger().handlers
-    guard(handlers, notify.redact)
-    if notify.terminal:
-        for handler in handlers:
-            handler.addFilter(lambda record: record.name != ALERT_LOGGER)
-
-
 def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> int:
-    """Builds the service from resolved options and runs it; returns the exit status."""
+    """Builds the service from resolved options and runs it; returns the exit code."""
     keep = retention(values["retain"], values["run_limit"], "--retain", "--run-limit")
     from cm_server.service import Service, ServiceSettings  # heavy: torch, faiss
 
@@ -197,19 +204,35 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             worker=_worker_settings(values, book.watched_words()),
             rules=book,
             notify=notify,
+            http=values["http"],
+            stop_seconds=values["stop_seconds"],
             retention=keep,
             guards=_guards(values),
         )
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
-    words = f"server: training processes {service.listen}, dashboards {service.events}"
-    ended = service.run(lambda: print(words, flush=True))
-    status = RESTART_STATUS if service.outgrown else 0
-    if not ended:
+    if not service.run(lambda: _announce(service, values)):
         logging.shutdown()
-        os._exit(status)  # everything is committed; unloading native libraries under a running thread aborts
-    return status
+        os._exit(_exit_code(service))  # what can be is committed; unloading native libraries under a thread aborts
+    return _exit_code(service)
+
+
+def _announce(service: Service, values: Mapping[str, Any]) -> None:
+    words = f"server: training processes {service.listen}, dashboards {service.events}"
+    words += f", health and metrics http://{service.http}" if service.http else ""
+    if values["log_format"] == "json":
+        logger.info(words)
+    else:
+        print(words, flush=True)
+
+
+def _exit_code(service: Service) -> int:
+    if service.left:
+        logger.warning("%d captures are left to their clients, which send them again", service.left)
+    if service.outgrown:
+        return RESTART_STATUS
+    return 1 if service.left else 0
 
 
 def _guards(values: Mapping[str, Any]) -> Guards:

@@ -14,13 +14,14 @@ from cm_server.commands.keeper import Keeper
 from cm_server.commands.processes import Child, start_dashboard, start_server
 from cm_server.commands.server import OPTIONS as SERVER_OPTIONS
 from cm_server.commands.server import notify_settings
-from cm_server.config import DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
+from cm_server.config import DASHBOARD_DOOR, DEFAULT_DASHBOARD_PORT, Option, parser_for, resolve
 from cm_server.keyring import Keyring, reader_file
 
 OPTIONS = (
     *SERVER_OPTIONS,
     Option("host", str, "127.0.0.1", "address the dashboard listens on"),
     Option("port", int, DEFAULT_DASHBOARD_PORT, "the dashboard's port; 0 takes a free one", minimum=0),
+    *DASHBOARD_DOOR,
 )
 _DESCRIPTION = "Starts server and dashboard together and keeps them up until Ctrl-C."
 
@@ -38,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     given.pop("store")
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    shown = {"host": values["host"], "port": values["port"]} | _dashboard_key(values["keys"])
+    shown = _of_dashboard(values) | _dashboard_key(values["keys"])
     child, addresses = start_server(store, logs, given)
     server = Keeper(child, lambda: start_server(store, logs, given | _same_ports(given, addresses))[0])
     try:
@@ -68,6 +69,11 @@ def _same_ports(given: Mapping[str, Any], addresses: Mapping[str, Any]) -> dict[
     """Where port 0 took a free one, a server that is started again must take the same."""
     found = {"listen": addresses["ingest"], "events": addresses["events"]}
     return {name: address for name, address in found.items() if str(given[name]).endswith((":0", ":*"))}
+
+
+def _of_dashboard(values: dict[str, Any]) -> dict[str, Any]:
+    names = ("host", "port", "log_level", "log_format", *(option.name for option in DASHBOARD_DOOR))
+    return {name: values[name] for name in names if values[name] != ""}
 
 
 def _is_said(option: Option, value: object) -> bool:

@@ -47,6 +47,7 @@ class Dispatcher:
         wake: called from a channel's thread when it has an outcome, so that the loop calls `tick`.
         clock: seconds since 1970, never going back.
         draw: a number between two, uniformly.
+        on_outcome: called with a channel's name and what became of an attempt: delivered, failed or given_up.
     """
 
     name = "dispatch"
@@ -59,9 +60,10 @@ class Dispatcher:
         wake: Callable[[], None] = lambda: None,
         clock: Callable[[], float] | None = None,
         draw: Callable[[float, float], float] = random.uniform,
+        on_outcome: Callable[[str, str], None] = lambda channel, outcome: None,
     ) -> None:
         self._tables, self._settings, self._lives = tables, settings, lives
-        self._clock, self._draw = clock or SteadyClock(), draw
+        self._clock, self._draw, self._on_outcome = clock or SteadyClock(), draw, on_outcome
         self._results: queue.SimpleQueue[_Result] = queue.SimpleQueue()
         self._unsaved: deque[_Result] = deque()
         self._carriers = {
@@ -184,10 +186,12 @@ class Dispatcher:
             letter = outbox.arrived(letter)
             self._tables.save_letter(letter, [i.alert.id for i in letter.notice.items if i.status == FIRING])
             self._delivery.delivered(letter.notice)
+            self._on_outcome(letter.notice.channel, "delivered")
         else:
             letter = outbox.failed(letter, failure, now, self._settings.retry, self._draw)
             self._tables.save_letter(letter)
             self._say(letter, now)
+            self._on_outcome(letter.notice.channel, "given_up" if letter.state == DEAD else "failed")
         self._outbox.put(letter)
 
     def _say(self, letter: Letter, now: float) -> None:

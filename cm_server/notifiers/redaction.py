@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterable
 from urllib.parse import quote, unquote, urlsplit
@@ -53,9 +54,11 @@ class Redactor:
         self._ordered: tuple[str, ...] = ()
 
     def add(self, *values: str) -> None:
-        """Takes secrets, each also as it looks when percent-encoded."""
+        """Takes secrets, each also as it looks when percent-encoded, in Python's repr and in JSON."""
         for value in values:
-            self._known |= {v for v in (value, quote(value), quote(value, safe=""), repr(value)[1:-1]) if v}
+            quoted = quote(value), quote(value, safe=""), repr(value)[1:-1]
+            as_json = json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]
+            self._known |= {v for v in (value, *quoted, *as_json) if v}
         self._ordered = tuple(sorted(self._known, key=len, reverse=True))
 
     def add_url(self, url: str) -> None:

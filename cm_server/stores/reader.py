@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -38,6 +40,8 @@ from cm_server.stores.segments import ArraySpec, Extent, read_record
 from cm_server.stores.unit_rows import Place, unit_columns
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class StoreReader:
@@ -101,14 +105,16 @@ class StoreReader:
             return epochs.read(connection, run)
 
     def series(self, run: str, layer: str | None = None, after: int = 0) -> dict[str, list[SeriesPoint]]:
-        """Summaries per layer with a sequence number above ``after``, by step."""
+        """Summaries per layer with a sequence number above ``after``, by step; without those that are damaged."""
         table, when = schema.layer_reports, schema.snapshots
         query = (
             sa.select(
                 table.c.sequence,
                 table.c.layer,
                 table.c.step,
-                table.c.summary,
+                table.c.run,
+                table.c.seal,
+                sa.type_coerce(table.c.summary, sa.Text).label("summary"),
                 when.c.captured_at,
                 when.c.committed_at,
                 when.c.epoch,
@@ -122,7 +128,11 @@ class StoreReader:
             query = query.where(table.c.layer == layer)
         found: dict[str, list[SeriesPoint]] = {name: [] for name, _ in self.layers(run) if layer in (None, name)}
         for row in self._rows(query):
-            when_at = (row["captured_at"], _summary(row["summary"]), row["committed_at"], row["epoch"], row["units"])
+            if row["seal"] not in (None, seal_of(row)):
+                logger.warning("%s: it is left out", _unsealed(row))
+                continue
+            summary = _summary(json.loads(row["summary"]))
+            when_at = (row["captured_at"], summary, row["committed_at"], row["epoch"], row["units"])
             found.setdefault(row["layer"], []).append(SeriesPoint(row["sequence"], row["step"], *when_at))
         return found
 
@@ -148,8 +158,7 @@ class StoreReader:
             return None
         if rows[0]["seal"] not in (None, seal_of(rows[0])):
             raise StoreError(
-                f"index.sqlite is damaged: the checksum of run {run!r}, step {rows[0]['step']}, layer {layer!r} does "
-                "not match; restore the store from a backup, or look at `concept-monitor runs verify`"
+                f"{_unsealed(rows[0])}; restore the store from a backup, or look at `concept-monitor runs verify`"
             )
         arrays = read_record(self.directory / "segments", _extent(rows[0]))
         info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
@@ -203,7 +212,7 @@ class StoreReader:
 
     def _places(self, query: sa.Select) -> list[Place]:
         with self._engine.connect() as connection:
-            return [Place(*row) for row in connection.execute(query)]
+            return list(map(Place._make, connection.execute(query)))
 
     def _again(self, read: Callable[[], T]) -> T:
         """What ``read`` gives; once more where a compaction moved the bytes after the look into the index."""
@@ -354,6 +363,11 @@ def _extent(row: dict[str, Any]) -> Extent:
 def _summary(values: dict[str, Any]) -> LayerSummary:
     known: dict[str, Any] = {name: math.nan if value is None else value for name, value in values.items()}
     return LayerSummary(**known)
+
+
+def _unsealed(row: dict[str, Any]) -> str:
+    about = f"run {row['run']!r}, step {row['step']}, layer {row['layer']!r}"
+    return f"index.sqlite is damaged: the checksum of {about} does not match"
 
 
 def _number(value: float | None) -> float:

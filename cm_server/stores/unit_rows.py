@@ -6,7 +6,6 @@ A row is not checked against its record's checksum, which is over all units; `re
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ _SHAPES |= {"samples": (TOP_SAMPLES,), "activations": (TOP_SAMPLES,)}
 _TYPES = {"live": "|b1", "concepts": "<i4", "samples": "<i4"}
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """What the index says of one snapshot of a layer.
 
     Attributes:
@@ -126,11 +125,11 @@ def _gathered(root: Path, places: Sequence[Place], names: Sequence[str], unit: i
             raise StoreError(
                 f"no row {unit} in {segment} at byte {places[indices[0]].offset}: the layer has fewer units"
             )
-        offsets = np.array([places[index].offset for index in indices], dtype=np.int64)
-        with _mapped(root / segment) as data:
+        with _opened(root / segment) as handle:
             for name, row in rows.items():
                 whole = found.setdefault(name, _empty(name, len(places), row))
-                found[name] = _put(whole, indices, _take(data, offsets + row.start, row, segment))
+                starts = [places[index].offset + row.start for index in indices]
+                _put(whole, indices, _read(handle, starts, row, segment))
     return {name: found.get(name, _empty(name, len(places))) for name in names}
 
 
@@ -146,18 +145,20 @@ def _rows(arrays: str, names: tuple[str, ...], unit: int) -> Mapping[str, _Row]:
     return found
 
 
-def _take(data: np.ndarray, starts: np.ndarray, row: _Row, segment: str) -> np.ndarray:
-    if len(starts) and int(starts.max()) + row.size > len(data):
-        raise StoreError(f"{segment} ends early: it has {len(data)} bytes, and a record reaches beyond")
-    raw = data[starts[:, None] + np.arange(row.size)]
-    return raw.view(row.dtype).reshape(len(starts), *row.shape)
+def _read(handle: int, starts: Iterable[int], row: _Row, segment: str) -> np.ndarray:
+    """The unit's rows of one array at several places of a segment."""
+    # One call a row, in one comprehension: mapping the file costs a page fault a row, which is dearer.
+    size = row.size
+    raw = [os.pread(handle, size, start) for start in starts]
+    if any(len(one) != size for one in raw):
+        raise StoreError(f"{segment} ends early: a record reaches beyond its end")
+    return np.frombuffer(b"".join(raw), dtype=row.dtype).reshape(len(raw), *row.shape)
 
 
-def _put(whole: np.ndarray, indices: list[int], values: np.ndarray) -> np.ndarray:
+def _put(whole: np.ndarray, indices: list[int], values: np.ndarray) -> None:
     """Writes rows; those of another shape (a detector that keeps more concepts) stay NaN."""
     if values.shape[1:] == whole.shape[1:]:
         whole[indices] = values
-    return whole
 
 
 def _empty(name: str, count: int, row: _Row | None = None) -> np.ndarray:
@@ -167,17 +168,12 @@ def _empty(name: str, count: int, row: _Row | None = None) -> np.ndarray:
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[np.ndarray]:
-    """A segment's bytes, of which only the pages that are looked at are read; ready as long as the file is mapped."""
+def _opened(path: Path) -> Iterator[int]:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise MissingBytesError(f"{path} is missing: restore it from a backup, or delete the run") from None
     try:
-        if not os.fstat(handle).st_size:
-            raise StoreError(f"{path} is empty: restore it from a backup, or delete the run")
-        mapping = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+        yield handle
     finally:
         os.close(handle)
-    mapping.madvise(mmap.MADV_RANDOM)
-    yield np.frombuffer(mapping, dtype=np.uint8)  # unmapped when the array is gone

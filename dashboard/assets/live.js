@@ -7,6 +7,7 @@
         cursor: 0,
         heard: 0, // performance.now() of the last word from the dashboard; 0: none yet
         started: performance.now(),
+        locked: false,
         silence: null, // seconds since the dashboard heard the server; null: never
         socket: null,
         socketHeard: 0,
@@ -34,6 +35,7 @@
         cm.cursor = news.cursor;
         cm.silence = news.silence;
         cm.heard = now;
+        cm.locked = false;
         const run = cm.place().run;
         if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run' || cm.cares(name, kind))) cm.kick();
     };
@@ -127,7 +129,10 @@
     cm.poll = () => {
         if (performance.now() - cm.socketHeard < 3000) return;
         fetch(`/pulse?feed_id=${cm.feed}&cursor=${cm.cursor}`)
-            .then((answer) => (answer.ok ? answer.json() : Promise.reject()))
+            .then((answer) => {
+                cm.locked = answer.status === 401; // restarted with another token, or the cookie is too old
+                return answer.ok ? answer.json() : Promise.reject();
+            })
             .then(cm.pulse)
             .catch(() => {}); // the chip says that nobody answers
     };

@@ -31,6 +31,7 @@
     cm.state = (status) => {
         const now = performance.now();
         const quiet = (now - (cm.heard || cm.started)) / 1000;
+        if (cm.locked) return ['locked · token needed', 'gone', 'The dashboard asks for its token: open the address that it printed when it started.'];
         if (quiet > 5) return [`server gone · dashboard silent for ${seconds(quiet)}`, 'gone', 'This page gets no answer from its dashboard; what you see is old. It connects again by itself.'];
         if (!cm.heard || !status) return ['connecting…', 'waiting', ''];
         const ended = status.known && ENDED.includes(status.state);

@@ -70,17 +70,18 @@ def load_part(place: Path, options: argparse.Namespace) -> Iterator[dict[str, An
     """Many clients at once."""
     shapes = {"1 row of 9 values, long names": (1, WIDE), "16 rows of 3 values": (16, PLAIN)}
     for what, (rows, names) in shapes.items():
-        with server_load.server(place / what.replace(" ", "-")):
+        with server_load.server(place / what.replace(" ", "-")) as process:
             store = place / what.replace(" ", "-") / "store"
-            found = server_load.figures(store, options.clients, options.seconds, rows, names)
+            found = server_load.figures(store, process, options.clients, options.seconds, rows, names)
         lost = _lost_rows(store, found["sent"], names)
-        note = f"{found['values']:,.0f} values/s, {found['bytes']} bytes each, {lost} rows lost or twice"
+        note = f"{found['values']:,.0f} values/s, {found['bytes']} bytes each, {lost} rows lost or twice; "
+        note += f"the server's CPU time {found['cpu'] * 1e6:,.0f} µs each"
         met = found["messages"] >= 10_000 and not lost
         yield _row(f"messages of figures acknowledged: {what}", found["messages"], "/s", note, "≥ 10,000 /s", met)
     for probes, units in ((64, 256), (256, 1024)):
-        with server_load.server(place / f"{probes}x{units}"):
+        with server_load.server(place / f"{probes}x{units}") as process:
             store = place / f"{probes}x{units}" / "store"
-            found = server_load.captures(store, options.clients, options.seconds, probes, units)
+            found = server_load.captures(store, process, options.clients, options.seconds, probes, units)
         yield from _capture_rows(store, found, f"captures of {probes} images × {units} units")
 
 
@@ -89,6 +90,7 @@ def _capture_rows(store: Path, found: dict[str, Any], what: str) -> Iterator[dic
     refused = len(found["lost"])
     missing = sum(found["numbers"].values()) - len(committed) - refused
     note = f"{found['captures']:.1f} captures/s of {found['chunks']} × 64 KiB; {missing} missing, {refused} refused"
+    note += f"; the server's CPU time {found['cpu'] * 1e3:.1f} ms a capture"
     met = found["messages"] >= 1000 and not missing and not refused
     yield _row(f"64 KiB messages acknowledged: {what}", found["messages"], "/s", note, "≥ 1,000 /s", met)
     warm = np.array([late for number, late in committed if number])

@@ -172,35 +172,50 @@ class Crowd:
         self._context.destroy(linger=0)
 
 
-def figures(store: Path, count: int, seconds: float, rows: int, names: list[str], window: int = 16) -> dict[str, Any]:
+def busy(process: psutil.Process) -> float:
+    """Seconds of CPU time that a process has had."""
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def figures(
+    store: Path, process: psutil.Process, count: int, seconds: float, rows: int, names: list[str], window: int = 16
+) -> dict[str, Any]:
     """Messages of figures, as many as are acknowledged; each client has at most ``window`` of them on their way."""
     crowd = Crowd(store, count, 64, 64)
-    for client in crowd.clients:
-        client.hello()
-    crowd.until(lambda: all(client.welcome for client in crowd.clients), 120)
+    crowd.begin()  # the words are laid out by then, which takes the interpreter for seconds
     size = len(
         b"".join(encode(m.ScalarBatch([[9999, 9999, time.time(), dict.fromkeys(names, 0.5)]] * rows), "r", "e", 0))
     )
-    started = time.monotonic()
+    started, used = time.monotonic(), busy(process)
     while time.monotonic() - started < seconds:
         for client in crowd.clients:
             while client.rows - client.acked < window * rows:
                 client.log(rows, names)
         crowd.turn()
     acked, passed = sum(client.acked for client in crowd.clients), time.monotonic() - started
+    each = (busy(process) - used) * rows / max(1, acked)
     crowd.until(lambda: all(client.acked == client.rows for client in crowd.clients), 120)
     sent = {client.run: client.rows for client in crowd.clients}
     crowd.close()
-    return {"messages": acked / rows / passed, "values": acked * len(names) / passed, "bytes": size, "sent": sent}
+    return {
+        "messages": acked / rows / passed,
+        "values": acked * len(names) / passed,
+        "bytes": size,
+        "sent": sent,
+        "cpu": each,
+    }
 
 
-def captures(store: Path, count: int, seconds: float, probes: int, units: int, ahead: int = 1) -> dict[str, Any]:
+def captures(
+    store: Path, process: psutil.Process, count: int, seconds: float, probes: int, units: int, ahead: int = 1
+) -> dict[str, Any]:
     """Captures, each client with ``ahead`` of them on their way; latencies and what became of them."""
     crowd = Crowd(store, count, probes, units)
     crowd.begin()
     chunks = -(-probes // max(1, CHUNK // (units * 4)))
     heard: list[float] = []
-    started, clock = time.monotonic(), time.time()
+    started, used = time.monotonic(), busy(process)
     while time.monotonic() - started < seconds:
         for client in crowd.clients:
             while len(client.captures) < ahead:
@@ -208,7 +223,7 @@ def captures(store: Path, count: int, seconds: float, probes: int, units: int, a
         crowd.turn(5)
         heard += [event.time for event in crowd.events.poll(0) if event.kind == "snapshot"]
     done = sum(len(client.late) for client in crowd.clients)
-    passed = time.monotonic() - started
+    passed, each = time.monotonic() - started, (busy(process) - used) / max(1, done)
     crowd.until(lambda: not any(client.captures for client in crowd.clients), 300)
     lost = [reason for client in crowd.clients for reason in client.lost]
     late = np.array([seconds for client in crowd.clients for seconds in client.late])
@@ -216,7 +231,7 @@ def captures(store: Path, count: int, seconds: float, probes: int, units: int, a
     crowd.close()
     return {
         "captures": done / passed, "messages": done * chunks / passed, "chunks": chunks, "lost": lost, "late": late,
-        "numbers": numbers, "since": clock,
+        "numbers": numbers, "cpu": each,
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import sqlalchemy as sa
 from harness import SMALL, series, summary
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from store_factory import Factory, fill
 from test_dashboard_components import text
 
 from cm_server.report import ConceptMap, SeriesPoint
+from cm_server.stores import schema
+from cm_server.stores.removal import GIVEN_UP
 from dashboard import wishes as wish
 from dashboard.asking import NO_SERVER, Answer, Asking
 from dashboard.callbacks.evolution import thresholds
@@ -235,6 +238,23 @@ def test_tables_hold_what_the_bars_show():
     assert "layer1" in said
     total = sum(counts(points[0].summary)[name] for name in (*CATEGORIES, OTHER))
     assert total == points[0].summary.interpretable
+
+
+def test_snapshots_whose_arrays_were_given_up_are_left_out_not_guessed(tmp_path):
+    factory = KeptFactory(tmp_path, SMALL, words=60)
+    fill(factory, snapshots=5)
+    source = Source(tmp_path, lambda run: 0)
+    data = source.run("r1")
+    gone = data.series["layer1"][2]
+    table = schema.layer_reports
+    with factory.writer.transaction() as connection:
+        connection.execute(sa.update(table).where(table.c.sequence == gone.sequence).values(**GIVEN_UP))
+    chosen = choose((factory.words[3],), data, source, Asking(tmp_path))
+    ways, progress = Recomputed(source).approaches(data, "layer1", chosen.anchors, None)
+    assert ways[0].steps.tolist() == [0, 20, 60, 80]
+    assert not progress.more
+    assert whole(Recomputed(source), data, "layer1", (0.3,)).curves[0.3][0] == [0, 20, 60, 80]
+    factory.close()
 
 
 class Knowing(Asking):

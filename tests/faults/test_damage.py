@@ -180,6 +180,8 @@ def test_a_changed_digit_in_the_index_is_found_when_it_is_read_and_named(copy: P
     with pytest.raises(StoreError, match=r"run 'b', step 10, layer 'head'"):
         reader.report("b", "head", 10)
     assert reader.report("b", "conv", 10) is not None
+    series = reader.series("b")
+    assert [[point.step for point in series[layer]] for layer in LAYERS] == [[0, 10, 20], [0, 20]], "no curve shows it"
     reader.close()
     assert main(["runs", "verify", "--store", str(copy)]) == 1
     assert "damaged snapshot, run b, step 10, layer head: index.sqlite" in capsys.readouterr().out

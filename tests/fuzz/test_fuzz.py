@@ -15,7 +15,7 @@ import targets
 from cm_client.protocol import codec
 
 SHORT = {"decode": 3_000, "ingest": 150, "link": 1_500, "records": 1_000, "zap": 1_500}
-FEWEST_EDGES = {"decode": 95, "ingest": 450, "link": 170, "records": 95, "zap": 10}
+FEWEST_EDGES = {"decode": 85, "ingest": 400, "link": 160, "records": 90, "zap": 10}
 
 
 @pytest.mark.parametrize("name", fuzz.NAMES)

@@ -71,3 +71,38 @@ def test_help_names_default_and_variable(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     assert "CM_PORT" in shown
     assert "default 8050" in shown
+
+
+NUMBERS = (Option("share", float, 0.5, "a number", minimum=0), Option("count", int, 1, "a whole number"), *OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("demo = 3\n", r"c.toml: demo is 3: it is a table, so write \[demo\]"),
+        ("[demo]\ncount = 3.7\n", "c.toml: count is 3.7: give a whole number"),
+        ("[demo]\ncount = nan\n", "count is nan: give a whole number"),
+        ("[demo]\nshare = nan\n", "share is nan: give a number"),
+        ("[demo]\nshare = inf\n", "share is inf: give a number"),
+        ("[demo]\nshare = -1\n", "share is -1: give 0 or more"),
+        ("[demo]\nstore = 5\n", "store is 5: give a text"),
+        ('[demo]\nstore = ["a"]\n', "give a text"),
+        ("[demo.store]\nx = 1\n", "give a text"),
+        ("[sever]\nport = 1\n", "unknown key 'sever': did you mean 'server'"),
+        ("[dashbord]\nport = 1\n", "unknown key 'dashbord': did you mean 'dashboard'"),
+        ("[demo]\nport = 1\nport = 2\n", "c.toml cannot be read as TOML"),
+    ],
+)
+def test_a_slip_in_a_file_names_file_and_key(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text(text)
+    flags = parser_for("x", "d", NUMBERS).parse_args(["--config", str(file)])
+    with pytest.raises(ConfigError, match=words):
+        resolve(NUMBERS, flags, "demo", {})
+
+
+def test_whole_numbers_may_stand_where_a_number_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[demo]\nshare = 2\ncount = 3.0\n")
+    found = resolve(NUMBERS, parser_for("x", "d", NUMBERS).parse_args(["--config", str(file)]), "demo", {})
+    assert (found["share"], found["count"]) == (2.0, 3)

@@ -181,3 +181,11 @@ def test_unknown_ids_are_named(tmp_path: Path, folder: Path, ids: object, said: 
         ImageEmbeddings(tmp_path / "cache")[ids]  # pyright: ignore[reportArgumentType]
     with pytest.raises(ClientError, match="no image embeddings in"):
         ImageEmbeddings(tmp_path / "elsewhere")
+
+
+def test_a_small_file_that_is_a_huge_image_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    Image.new("1", (9000, 9000)).save(tmp_path / "pictures" / "bomb.png")
+    assert (tmp_path / "pictures" / "bomb.png").stat().st_size < 20_000
+    with pytest.raises(ImageSetError, match="9000 × 9000 pixels are too many"):
+        open_image_set(str(tmp_path / "pictures")).read(0, 1)
