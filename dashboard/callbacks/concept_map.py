@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from dash import Dash, Input, Output, State, html, no_update
 from dash.exceptions import PreventUpdate
 
-from cm_server.anchors import UserAnchor
+from cm_server.report import ConceptMap, LayerReport, SnapshotInfo, Trail
 from cm_server.stores.errors import StoreError
 from dashboard import theme as look
 from dashboard import view as where
@@ -21,7 +20,7 @@ from dashboard.components.panel import EMPTY
 from dashboard.components.summary import map_sentence, shown_instead
 from dashboard.components.tracked import tracked_bar
 from dashboard.data import RunData, Source
-from dashboard.delta import Figure
+from dashboard.drawn import Drawing
 from dashboard.figures import anchor_stars, concept_map
 from dashboard.figures.tracked import MOST_UNITS
 from dashboard.theme import Theme
@@ -78,33 +77,7 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
         return _empty(reply, NOT_FITTED if layout is None else NOT_CAPTURED)
     snapshot, report = found
     trail = source.trail(data, layer or "", here.unit, here.step) if here.unit is not None else None
-    meta = {"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step}
-    tracked = {
-        unit: way
-        for unit in here.track[:MOST_UNITS]
-        if (way := source.trail(data, layer or "", unit, here.step)) is not None
-    }
-    added = tuple((anchor.word, anchor.wish, anchor.created) for anchor in data.anchors)
-    figure = source.drawn.get(
-        report,
-        ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl, added),
-        lambda: _with_anchors(
-            concept_map.draw(
-                layout,
-                report,
-                theme,
-                selected=here.unit,
-                trail=trail,
-                revision=f"{here.run}/{layer}",
-                webgl=webgl,
-                meta=meta,
-                tracked=tracked,
-                marks=here.marks,
-            ),
-            data.anchors,
-            theme,
-        ),
-    )
+    figure = _figure(here, data, theme, source, webgl, found, trail, layout)
     units = len(report.arrays.live)
     # The images its units answered to: a process that resumed the run may have had others than the one before.
     info = replace(data.info, probe_fingerprint=snapshot.probe_fingerprint or data.info.probe_fingerprint)
@@ -126,9 +99,40 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
     )
 
 
-def _with_anchors(figure: Figure, anchors: Sequence[UserAnchor], theme: Theme) -> Figure:
-    """The map with the words that people added."""
-    return {**figure, "data": [*figure["data"], anchor_stars.stars(anchors, theme)]}
+def _figure(
+    here: View,
+    data: RunData,
+    theme: Theme,
+    source: Source,
+    webgl: bool,
+    found: tuple[SnapshotInfo, LayerReport],
+    trail: Trail | None,
+    words: ConceptMap,
+) -> Drawing:
+    """The map as all tabs with this view share it."""
+    snapshot, report = found
+    layer = report.summary.layer
+    ways = {unit: source.trail(data, layer, unit, here.step) for unit in here.track[:MOST_UNITS]}
+    added = tuple((anchor.word, anchor.wish, *anchor.place) for anchor in data.anchors)
+
+    def make() -> dict[str, Any]:
+        figure = concept_map.draw(
+            words,
+            report,
+            theme,
+            selected=here.unit,
+            trail=trail,
+            revision=f"{here.run}/{layer}",
+            webgl=webgl,
+            meta={"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step},
+            tracked={unit: way for unit, way in ways.items() if way is not None},
+            marks=here.marks,
+        )
+        figure["data"].append(anchor_stars.stars(data.anchors, theme))
+        return figure
+
+    key = ("map", here.run, snapshot.sequence, here.unit, here.track, here.marks, theme.name, webgl, added)
+    return source.drawn.get(report, key, make)
 
 
 def _unclear():

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from harness import series
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_factory import Factory
 
@@ -19,7 +19,7 @@ from dashboard.figures import concept_map, decimate, tracked
 from dashboard.theme import DARK, LIGHT
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 900), st.integers(10, 400), st.integers(0, 2**31), st.data())
 def test_a_crowd_is_thinned_but_never_its_outliers_or_the_chosen(count, limit, seed, data):
     random = np.random.default_rng(seed)
@@ -122,6 +122,7 @@ def test_the_categories_table_sums_to_the_units():
     assert sum(row[name] for name in named) == row["units"]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.text(max_size=20), st.none() | st.floats(allow_nan=False, allow_infinity=False))))
 def test_csv_brings_any_text_back(rows):
     rows = [(text.replace("\r", " ").replace("\n", " ").replace("\0", ""), value) for text, value in rows]

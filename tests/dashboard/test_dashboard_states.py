@@ -9,6 +9,7 @@ from store_factory import Factory, fill
 from test_dashboard_components import run_info, text
 
 from cm_server.report import Gap
+from dashboard.callbacks.concept_map import DAMAGED
 from dashboard.components.clock import strip_sentence
 from dashboard.components.notices import notices
 from dashboard.components.tracked import tracked_bar
@@ -97,7 +98,7 @@ def test_notices_stand_above_the_page(browser, filled_url):
 
 @in_browser
 @pytest.mark.browser
-def test_a_damaged_record_is_said_and_stays_said(browser, start, tmp_path):
+def test_a_damaged_record_is_said(browser, start, tmp_path):
     store = tmp_path / "damaged"
     factory = Factory(store, SMALL, words=60)
     fill(factory, snapshots=5)
@@ -106,15 +107,24 @@ def test_a_damaged_record_is_said_and_stays_said(browser, start, tmp_path):
         if segment.is_file():
             segment.write_bytes(bytes(len(segment.read_bytes())))
     url, _ = start(store)
-    browser.open(f"{url}/run/r1/evolution")
-    browser.until(lambda: "This view could not be drawn" in browser.text("problem"), "the error")
-    number = browser.ask("cm.number")
-    browser.ask("cm.kick()")
-    browser.until(lambda: browser.ask("cm.number") > number, "asked again")
-    browser.until(lambda: browser.ask("!cm.busy.has('frame') && !cm.rest"), "the frame has answered")
-    assert "This view could not be drawn" in browser.text("problem"), "the frame's answer does not hide it"
+    browser.open(f"{url}/run/r1/map")
+    browser.until(lambda: DAMAGED in browser.text("map-summary"), "the damage")
     browser.ask("document.querySelectorAll('#tabs a')[0].click()")
     browser.until(lambda: browser.trace("d-anchor-graph", "layer2", "y"), "the overview needs no segment")
+
+
+@in_browser
+@pytest.mark.browser
+def test_an_error_stays_until_the_same_part_answers(browser, filled_url):
+    browser.open(f"{filled_url}/run/r1/map")
+    browser.until(lambda: browser.trace("map-graph", "anchors", "x"), "the map")
+    browser.until(lambda: browser.ask("!cm.busy.size && !cm.rest"), "at rest")
+    browser.ask("cm.set('problem', {children: 'This view could not be drawn: x', 'data-part': 'map'})")
+    browser.until(lambda: "could not be drawn" in browser.text("problem"), "the error")
+    browser.ask("cm.done('frame')")
+    assert "could not be drawn" in browser.text("problem"), "the frame's answer does not hide it"
+    browser.ask("cm.done('map')")
+    browser.until(lambda: browser.text("problem") == "", "the map has answered again")
 
 
 @in_browser

@@ -1,15 +1,27 @@
 """The view is the URL and the URL is the view."""
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dashboard.view import PAGES, View, parse, path, query, url
 
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
 whole = st.none() | st.integers(0, 2**53)
-views = st.builds(View, run=texts, page=st.sampled_from(PAGES), layer=st.none() | texts, step=whole, unit=whole)
+many = st.lists(st.integers(0, 2**53), max_size=16, unique=True).map(tuple)
+views = st.builds(
+    View,
+    run=texts,
+    page=st.sampled_from(PAGES),
+    layer=st.none() | texts,
+    step=whole,
+    unit=whole,
+    track=many,
+    marks=many,
+)
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other work may share the machine
 
 
+@calm
 @given(views)
 def test_every_view_survives_its_url(view):
     assert parse(path(view), query(view)) == view
@@ -17,6 +29,7 @@ def test_every_view_survives_its_url(view):
     assert url(view).count("?") <= 1
 
 
+@calm
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_any_address_is_some_view(pathname, search):
     view = parse(pathname, search)
@@ -35,3 +48,4 @@ def test_addresses_of_the_pages():
 def test_nonsense_in_the_query_is_ignored():
     assert parse("/run/r1/map", "?step=-3&unit=1e9&layer=") == View("r1", "map")
     assert parse("/run/r1/map", "?step=²&unit=99999999999999999").step is None
+    assert parse("/run/r1/map", "?track=5.x.-1.5.7").track == (5, 7)
