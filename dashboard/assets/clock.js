@@ -119,18 +119,25 @@
         cm.go({step: null});
     };
 
-    /* The strip is the slider's picture: press and drag on it, too. */
+    /* The strip is the slider's picture: press and drag on either. The slider's own dragging ends where it is redrawn. */
     cm.listenStrip = (strip) => {
+        const both = strip.closest('.clock-middle');
         const seek = (event) => {
             const box = strip.getBoundingClientRect();
             const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
             cm.scrub(cm.stops.first + share * (cm.stops.last - cm.stops.first));
         };
         let held = false;
-        strip.addEventListener('pointerdown', (event) => {
+        both.addEventListener('pointerdown', (event) => {
             if (event.button) return;
             held = true;
             seek(event);
+        }, true);
+        both.addEventListener('mousedown', (event) => {
+            if (event.button) return;
+            event.preventDefault();
+            event.stopPropagation();
+            if (cm.slider()) cm.slider().focus();
         }, true);
         window.addEventListener('pointermove', (event) => held && seek(event), true);
         for (const name of ['pointerup', 'pointercancel']) window.addEventListener(name, () => (held = false), true);

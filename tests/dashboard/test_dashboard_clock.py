@@ -6,6 +6,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from dashboard.view import PAGES
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(not (CHROMIUM.exists() and DRIVER.exists()), reason="Chromium is not installed"),
@@ -76,13 +78,14 @@ def test_the_past_is_an_address_that_others_can_open(browser, url):
 
 def test_the_strip_has_ticks_hatched_gaps_and_flags_on_every_page_of_a_run(browser, url):
     opened(browser, url)
-    for number, name in enumerate(browser.ask("[...document.querySelectorAll('#tabs a')].map(a => a.textContent)")):
+    tabs = browser.ask("[...document.querySelectorAll('#tabs a')].map(a => a.textContent)")
+    for number, name in enumerate(tabs[: len(PAGES)]):
         press(browser, str(number + 1))
         browser.until(
             lambda wanted=name: browser.ask("(document.querySelector('#tabs .now') || {}).textContent") == wanted,
             f"key {number + 1} opens {name}",
         )
-        assert len(browser.trace("strip-graph", "snapshots", "x")) == 39
+        browser.until(lambda: len(browser.trace("strip-graph", "snapshots", "x") or ()) == 39, "a tick a snapshot")
         assert browser.trace("strip-graph", "gaps", "x")[:2] == [320, 360], "the lost capture at 340"
         assert set(browser.trace("strip-graph", "alerts", "x")) == {300, 500}
         assert "39 snapshots of layer2" in browser.ask("document.getElementById('strip-summary').textContent")

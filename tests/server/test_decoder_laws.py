@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from intake_desk import Desk
-from served import HELLO
+from whole_server import HELLO
 
 from cm_client.errors import ClientError
 from cm_client.keys import read_keys

@@ -11,7 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 from intake_desk import Desk
-from served import HELLO
+from whole_server import HELLO
 
 from cm_client.protocol import VERSION, encode, limits
 from cm_client.protocol import messages as m

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import engine_memory
 
-UNITS, WORDS, PROBES = 8192, 8200, 16
+UNITS, WORDS, PROBES = 8192, 12_000, 16
 MEGABYTE = 2**20
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from served import HELLO, Peer, Served, until
+from whole_server import HELLO, Peer, Served, until
 
 from cm_client.protocol import messages as m
 from cm_server import connections

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from intake_desk import Desk, say
-from served import HELLO
+from whole_server import HELLO
 
 from cm_client.protocol import messages as m
 from cm_server import intake as intake_module

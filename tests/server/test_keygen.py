@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Served
+from whole_server import Served
 
 from cm_client.errors import ClientError
 from cm_client.keys import read_keys, told_keys

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from served import HELLO, LOOPBACK, Peer, Served, until
+from whole_server import HELLO, LOOPBACK, Peer, Served, until
 
 from cm_client.handshake import KEY_WANTED, NO_KEY_WANTED, OTHER_SERVER, UNKNOWN_KEY, Handshakes
 from cm_client.keys import Keys, protect, read_keys

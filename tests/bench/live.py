@@ -1,6 +1,6 @@
 """How fast the dashboard is, in a real (headless) Chromium over a real dashboard process and a store that grows.
 
-    PYTHONPATH=. python tests/bench/dashboard.py [--units 2000] [--seconds 30] [--tabs 10] [--json]
+    PYTHONPATH=. python tests/bench/live.py [--units 2000] [--seconds 30] [--tabs 10] [--json]
 
 Nothing is analysed here: finished reports are committed by the real `StoreWriter` at 2 Hz and announced by the real
 event publisher, from this process. What is measured is the way from there to the screen:
