@@ -28,7 +28,9 @@ def clock():
                 title="Play the run from here to its end (Space)",
                 **aria(label="Play the run"),
             ),
-            html.Div([html.Div(strip, **aria(hidden="true")), slider], className="clock-middle"),
+            html.Div(
+                [html.Div(strip, className="strip-frame", **aria(hidden="true")), slider], className="clock-middle"
+            ),
             html.Div("", id="clock-label", className="clock-label", role="status"),
             html.P("", id="strip-summary", className="unseen"),
         ],

@@ -88,6 +88,8 @@ def distances(found: Sequence[Approach], theme: Theme, *, revision: str, step: i
         yaxis=look.axis(theme, "distance of u (lower is nearer)", tickformat=".3~f", nticks=6),
         shapes=[] if step is None else [cursor],
     )
+    if not found:  # axes of nothing would bear numbers of nothing
+        layout["xaxis"]["visible"] = layout["yaxis"]["visible"] = False
     return {"data": traces, "layout": layout}
 
 
