@@ -44,6 +44,11 @@ KEPT = """
     print("kept", flush=True)
 """
 
+CTRL_C = (
+    # Started in the background, a shell has it ignored.
+    "signal.signal(signal.SIGINT, signal.default_int_handler); os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+)
+
 
 def start(address: str, more: str = "") -> subprocess.Popen[str]:
     code = textwrap.dedent(SCRIPT) + textwrap.dedent(more)
@@ -73,7 +78,7 @@ def left_behind() -> Leftover:
     [
         ("sys.exit(3)", 3, "finished"),
         ("raise KeyError('mine')", 1, "failed"),
-        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT, "failed"),
+        (CTRL_C, -signal.SIGINT, "failed"),
     ],
     ids=["sys.exit", "an exception", "Ctrl-C"],
 )
