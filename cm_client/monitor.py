@@ -242,7 +242,7 @@ class Monitor:
         if recorder is None or self._quiet:
             return True
         try:
-            return recorder.counted() or self._back.waiting
+            return recorder.counted(self._back.waiting)
         except Exception as error:
             self._fail(error)
             return False

@@ -89,10 +89,14 @@ class Recorder:
         """Images in the probe set, 0 before there is one."""
         return 0 if self._probes is None else len(self._probes.inputs)
 
-    def counted(self) -> bool:
-        """A training forward is about to run: count it, and say whether to look at it with `forward`."""
+    def counted(self, look: bool = False) -> bool:
+        """A training forward is about to run: count it, and say whether to look at it with `forward`.
+
+        Args:
+            look: whether to look at it in any case.
+        """
         self._step = self.steps.forward()
-        if self._busy or self._step >= self._plan.schedule.earliest:
+        if look or self._busy or self._step >= self._plan.schedule.earliest:
             return True
         if self.stream is not None:
             self.stream.samples(None)  # ids of a forward that is passed by are nobody else's

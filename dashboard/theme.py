@@ -153,6 +153,21 @@ def legend_on_top() -> dict[str, Any]:
     return {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "font": {"size": 11}}
 
 
+def heading(text: str, height: float, theme: Theme) -> dict[str, Any]:
+    """A line over one of several charts in a figure; ``height`` is a share of the figure's."""
+    return {
+        "text": plain(text),
+        "x": 0,
+        "y": height,
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11, "color": theme.muted},
+    }
+
+
 def layout(theme: Theme, revision: str, margin: Sequence[int] = (58, 16, 12, 36), **more: Any) -> dict[str, Any]:
     """A figure's layout in the house style.
 
@@ -179,6 +194,21 @@ def layout(theme: Theme, revision: str, margin: Sequence[int] = (58, 16, 12, 36)
         "showlegend": False,
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.faint, "activecolor": theme.accent},
     } | more
+
+
+def map_layout(theme: Theme, revision: str, extent: Sequence[float], **more: Any) -> dict[str, Any]:
+    """The layout of a map: no axes, as nothing but nearness has a meaning; dragging moves it.
+
+    Args:
+        theme: colours.
+        revision: see `layout`.
+        extent: what is shown, x0, x1, y0, y1.
+        **more: further keys of the layout.
+    """
+    x0, x1, y0, y1 = extent
+    hidden = {"visible": False, "fixedrange": False}
+    axes = {"xaxis": {"range": [x0, x1]} | hidden, "yaxis": {"range": [y0, y1]} | hidden}
+    return layout(theme, revision, (0, 0, 0, 0), **axes, dragmode="pan", hovermode="closest", **more)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

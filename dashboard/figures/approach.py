@@ -106,16 +106,10 @@ def trails(found: Sequence[Approach], layout: ConceptMap, theme: Theme, *, revis
     for index, (one, tint) in enumerate(zip(found, tints(len(found), theme), strict=True)):
         traces += [_lines(one, index, tint), _ends(one, index, tint, theme)]
     traces.append(_stars(found, theme))
-    x0, x1, y0, y1 = layout.extent
-    hidden = {"visible": False, "fixedrange": False}
-    figure_layout = look.layout(
+    figure_layout = look.map_layout(
         theme,
         revision,
-        (0, 0, 0, 0),
-        xaxis={"range": [x0, x1]} | hidden,
-        yaxis={"range": [y0, y1]} | hidden,
-        dragmode="pan",
-        hovermode="closest",
+        layout.extent,
         annotations=[_label(one, one.star, theme) for one in found if one.star is not None],
     )
     return {"data": traces, "layout": figure_layout}

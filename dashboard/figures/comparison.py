@@ -102,7 +102,7 @@ def together(
         number = place + (1 if with_d_anchor else 0)
         suffix = "" if number == 0 else str(number + 1)
         layout["yaxis" + suffix] = look.axis(theme, "", domain=rows[number], nticks=4, anchor="x")
-        layout["annotations"].append(_heading(name, rows[number][1], theme))
+        layout["annotations"].append(look.heading(name, rows[number][1], theme))
         traces += [
             _scalar(run, name, "y" + suffix, index, tints[index], legend=not with_d_anchor and place == 0)
             for index, run in enumerate(runs)
@@ -186,20 +186,6 @@ def _scalar(run: Together, name: str, axis: str, index: int, colour: str, *, leg
         "connectgaps": False,
         "line": {"color": colour, "width": 1.5, "dash": DASHES[index % len(DASHES)]},
         "hovertemplate": f"{look.plain(name)} %{{y:.4g}}",
-    }
-
-
-def _heading(name: str, top: float, theme: Theme) -> dict[str, Any]:
-    return {
-        "text": look.plain(name),
-        "x": 0,
-        "y": top,
-        "xref": "paper",
-        "yref": "paper",
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"size": 11, "color": theme.muted},
     }
 
 

@@ -60,18 +60,12 @@ def draw(
         _neurons(group, units[drawn[units]], layout, report, theme, kind)
         for group, units in groups(layout, report).items()
     ]
-    traces += [*_trail(trail, theme), *paths.traces(tracked or {}, marks, theme, kind)]
+    traces += [*trail_lines(trail, theme), *paths.traces(tracked or {}, marks, theme, kind)]
     traces += [_ring(report, selected, theme, kind)]
-    x0, x1, y0, y1 = layout.extent
-    hidden = {"visible": False, "fixedrange": False}
-    figure_layout = look.layout(
+    figure_layout = look.map_layout(
         theme,
         revision,
-        (0, 0, 0, 0),
-        xaxis={"range": [x0, x1]} | hidden,
-        yaxis={"range": [y0, y1]} | hidden,
-        dragmode="pan",
-        hovermode="closest",
+        layout.extent,
         hoverdistance=12,
         annotations=[*_labels(layout, theme), *paths.labels(tracked or {}, marks, theme)],
         meta=dict(meta or {}),
@@ -154,7 +148,7 @@ def _hovers(units: np.ndarray, layout: ConceptMap, report: LayerReport) -> list[
     ]
 
 
-def _trail(trail: Trail | None, theme: Theme) -> list[dict[str, Any]]:
+def trail_lines(trail: Trail | None, theme: Theme) -> list[dict[str, Any]]:
     """One trace per shade, always SVG: WebGL redraws a long line in tenths of a second, SVG in a few milliseconds."""
     lines = segments(trail) if trail is not None else {shade: ([], []) for shade in range(SHADES)}
     return [

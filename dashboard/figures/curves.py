@@ -125,7 +125,7 @@ def scalars(
         layout["yaxis" + suffix] = look.axis(
             theme, "", domain=[bottom + 0.03, top - 0.3 / len(names)], nticks=3, anchor="x"
         )
-        layout["annotations"].append(_heading(name, top, len(names), theme))
+        layout["annotations"].append(look.heading(name, top - 0.3 / len(names), theme))
         traces.append(_scalar(logged[name], "y" + suffix, theme))
     layout["xaxis"]["anchor"] = "y" + (str(len(names)) if len(names) > 1 else "")
     return {"data": traces, "layout": layout}
@@ -286,18 +286,4 @@ def _note(step: int, text: str, theme: Theme) -> dict[str, Any]:
         "yanchor": "top",
         "showarrow": False,
         "font": {"size": 10, "color": theme.muted},
-    }
-
-
-def _heading(name: str, top: float, count: int, theme: Theme) -> dict[str, Any]:
-    return {
-        "text": look.plain(name),
-        "x": 0,
-        "y": top - 0.3 / count,
-        "xref": "paper",
-        "yref": "paper",
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"size": 11, "color": theme.muted},
     }

@@ -73,7 +73,7 @@ def categories_over_steps(
         layout["yaxis" + suffix] = look.axis(
             theme, domain=domain, anchor="x" + suffix, range=[0, 1], tickformat=".0%", nticks=3
         )
-        layout["annotations"].append(_name(layer, points[-1].summary, domain[1], theme))
+        layout["annotations"].append(look.heading(_title(layer, points[-1].summary), domain[1], theme))
         layout["shapes"] += _breaks(points, suffix, theme)
         traces += _row(points, suffix, theme, step)
     return {"data": traces, "layout": layout}
@@ -130,18 +130,8 @@ def _breaks(points: Sequence[SeriesPoint], suffix: str, theme: Theme) -> list[di
     ]
 
 
-def _name(layer: str, summary: LayerSummary, top: float, theme: Theme) -> dict[str, Any]:
-    return {
-        "text": look.plain(f"{layer}: {summary.interpretable:,} of {summary.units:,} interpretable at the last step"),
-        "x": 0,
-        "y": top,
-        "xref": "paper",
-        "yref": "paper",
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "showarrow": False,
-        "font": {"size": 11, "color": theme.muted},
-    }
+def _title(layer: str, summary: LayerSummary) -> str:
+    return f"{layer}: {summary.interpretable:,} of {summary.units:,} interpretable at the last step"
 
 
 def threshold_bars(found: Mapping[str, Mapping[str, int]], units: int, theme: Theme, revision: str) -> dict[str, Any]:

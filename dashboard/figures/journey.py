@@ -11,7 +11,7 @@ from cm_server.anchors import UserAnchor
 from cm_server.report import ConceptMap, LayerReport, Trail
 from dashboard import theme as look
 from dashboard.figures.anchor_stars import stars
-from dashboard.figures.concept_map import SHADES, segments, shade_opacity
+from dashboard.figures.concept_map import trail_lines
 from dashboard.figures.labels import place
 from dashboard.theme import Theme
 
@@ -51,18 +51,17 @@ def draw(
     """
     shown = extent(layout, report, unit, trail)
     own = [int(c) for c in report.arrays.concepts[unit] if c >= 0]
-    traces = [_words(layout, own, theme), _neighbours(report, near, theme), *_way(trail, theme), stars(anchors, theme)]
+    traces = [
+        _words(layout, own, theme),
+        _neighbours(report, near, theme),
+        *trail_lines(trail, theme),
+        stars(anchors, theme),
+    ]
     traces += [_own(layout, own, theme), _ends(report, unit, trail, theme)]
-    x0, x1, y0, y1 = shown
-    hidden = {"visible": False, "fixedrange": False}
-    figure = look.layout(
+    figure = look.map_layout(
         theme,
         revision,
-        (0, 0, 0, 0),
-        xaxis={"range": [x0, x1]} | hidden,
-        yaxis={"range": [y0, y1]} | hidden,
-        dragmode="pan",
-        hovermode="closest",
+        shown,
         annotations=_labels(layout, own, shown, theme),
     )
     return {"data": traces, "layout": figure}
@@ -123,23 +122,6 @@ def _neighbours(report: LayerReport, near: Sequence[int], theme: Theme) -> dict[
         "hovertemplate": "%{hovertext}<extra></extra>",
         "marker": {"symbol": "circle-open", "size": 9, "color": theme.muted, "line": {"width": 1.5}},
     }
-
-
-def _way(trail: Trail | None, theme: Theme) -> list[dict[str, Any]]:
-    lines = segments(trail) if trail is not None else {shade: ([], []) for shade in range(SHADES)}
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": "trail",
-            "hoverinfo": "skip",
-            "x": xs,
-            "y": ys,
-            "connectgaps": False,
-            "line": {"color": look.fade(theme.ink, shade_opacity(shade)), "width": 2},
-        }
-        for shade, (xs, ys) in lines.items()
-    ]
 
 
 def _own(layout: ConceptMap, own: Sequence[int], theme: Theme) -> dict[str, Any]:

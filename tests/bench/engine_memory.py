@@ -1,6 +1,6 @@
 """Peak memory of one large layer's analysis, measured in a process of its own.
 
-python tests/bench/engine_memory.py cos_cubed 16384 20000 1024 /tmp/cache
+python tests/bench/engine_memory.py cos_cubed 16384 20000 1024 CACHE
 """
 
 from __future__ import annotations

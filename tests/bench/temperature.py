@@ -6,7 +6,7 @@ encoders and two detectors for the rule's T and for each T of a sweep. Prints, b
 how many healthy runs d_anchor falls, and how well its end level tells healthy from bad (AUROC over the pairs of one
 data set). Captures are kept in ``--keep``: run again, it goes on where it was, or only analyses.
 
-    python tests/bench/temperature.py --seeds 4 --keep /tmp/temperature-runs --out temperature.json
+    python tests/bench/temperature.py --seeds 4 --keep temperature-runs --out temperature.json
 """
 
 from __future__ import annotations

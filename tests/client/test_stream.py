@@ -18,6 +18,7 @@ from wire_server import WireServer
 
 import cm_client
 from cm_client.protocol import messages as m
+from cm_client.window import id_keys
 
 SIZE = 48
 OPTIONS: dict[str, Any] = {"sample": "stream", "probe_size": SIZE, "every": 60}
@@ -193,6 +194,22 @@ def test_ids_that_do_not_fit_are_told_once_and_do_without(server: WireServer, ca
     monitor.finish()
     assert caplog.text.count("samples() was given 3 ids before a forward of 16 images") == 1
     assert len(server.captures()) == 1
+
+
+def test_ids_hold_in_a_window_that_somebody_asked_for_too(server: WireServer) -> None:
+    model = Means()
+    options = OPTIONS | {"every": 10**9}
+    monitor = cm_client.watch(model, server=server.address, layers=["mean"], **options)
+    loop(model, monitor, 60, ids=True)
+    assert server.wait_for(lambda: len(server.captures()) == 1)
+    server.say(m.Request(1, "capture"))
+    transport: Any = monitor._transport
+    assert server.wait_for(lambda: len(transport.requests) == 1)
+    loop(model, monitor, 60, ids=True)
+    assert server.wait_for(lambda: len(server.captures()) == 2)
+    keys = {bytes(key) for chunk in server.of(m.SampleKeys) for key in chunk.keys}
+    assert keys <= set(id_keys(monitor.run, list(range(400))))
+    monitor.finish(timeout=0)
 
 
 @pytest.mark.parametrize(

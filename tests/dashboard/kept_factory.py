@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +12,7 @@ from store_factory import MAP_FINGERPRINT, Factory
 
 from cm_server import recompute
 from cm_server.core.levels import to_levels
-from cm_server.delivery_desk import DeliveryDesk
-from cm_server.events import write_discovery
 from cm_server.notices import DEAD, QUEUED, Item, Letter, Notice
-from cm_server.notifiers.settings import NotifySettings
 from cm_server.report import TOP_CONCEPTS, LayerReport
 from cm_server.stores.delivery_writer import DeliveryWriter
 from cm_server.stores.reader import StoreReader
@@ -64,32 +58,6 @@ def add_letters(writer: StoreWriter, run: str, now: float) -> None:
         notice = Notice(f"{number:032x}", "slack.team", run, now, (Item(alert, "firing"),))
         tables.write_down(Letter(notice, now, state=state, attempts=3 + number, error=error), {}, None)
     reader.close()
-
-
-@contextmanager
-def serving(store: Path) -> Iterator[list[str]]:
-    """A server on the store as far as people's orders are concerned, in this process; yields the runs it publishes."""
-    ended, changed, begun = threading.Event(), list[str](), threading.Event()
-
-    def loop() -> None:
-        writer, reader = StoreWriter(store), StoreReader(store)
-        desk = DeliveryDesk(writer, reader, NotifySettings(), lambda: None, changed.append)
-        begun.set()
-        while not ended.wait(0.02):
-            desk.tick()
-        desk.close()
-        writer.close()
-        reader.close()
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    assert begun.wait(30)
-    write_discovery(store, "tcp://127.0.0.1:1", "tcp://127.0.0.1:1")
-    try:
-        yield changed
-    finally:
-        ended.set()
-        thread.join()
 
 
 def fill_other(factory: Factory, run: str, fingerprint: str, snapshots: int = 6, **values: object) -> None:

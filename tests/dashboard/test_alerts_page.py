@@ -11,7 +11,8 @@ import pytest
 from harness import alert
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kept_factory import add_letters, serving
+from kept_factory import add_letters
+from order_desk import serving
 from store_factory import Factory
 from test_dashboard_components import text
 

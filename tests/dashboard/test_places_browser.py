@@ -9,7 +9,8 @@ import pytest
 from axe import violations
 from chromium import CHROMIUM, DRIVER, Browser, click_on, start_chromium
 from harness import SMALL
-from kept_factory import KeptFactory, add_letters, fill_other, serving
+from kept_factory import KeptFactory, add_letters, fill_other
+from order_desk import serving
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from served import served

@@ -68,14 +68,14 @@ def run_of(stats=None, gaps=(), recent=(), **info):
 def test_a_runs_row_holds_what_its_client_said():
     stats = {
         "overhead_share": 0.0123, "budget": 0.01, "captures_sent": 40, "bytes_sent": 2_000_000,
-        "captures_unacked": 3, "captures_dropped": 2, "scalars_dropped": 5, "error": "<b>boom</b>", "spool": "/tmp/s",
+        "captures_unacked": 3, "captures_dropped": 2, "scalars_dropped": 5, "error": "<b>boom</b>", "spool": "/spool",
     }  # fmt: skip
     recent = [SnapshotInfo(1, "r1", 0, 0, 10.0, 10.5, 11.0, {"layer1": 0.2})]
     one = run_of(stats, [Gap("r1", 20, 0.0, "slow")], recent, state="lost", name="<i>my run</i>")
     said = text(words.runs_table([one], 2, 60.0))
     for part in (
         "<i>my run</i>", "lost", "1.2 % of 1 %", "40, 2.0 MB", "3", "2 + 5 scalars", "1.00 s", "0.200 s", "<b>boom</b>",
-        "captures may still lie in /tmp/s", "2 older runs",
+        "captures may still lie in /spool", "2 older runs",
     ):  # fmt: skip
         assert part in said
     assert one.stages == pytest.approx({"to the server": 0.5, "waiting and commit": 0.3, "layer1": 0.2})

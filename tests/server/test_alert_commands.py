@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from order_desk import serving
 from receivers import ALERT, receiving, status
 
 from cm_server import control
 from cm_server.cli import main
 from cm_server.control import ControlError, Inbox
-from cm_server.delivery_desk import DeliveryDesk
 from cm_server.notices import DEAD, Item, Letter, Notice
 from cm_server.notifiers import operations
 from cm_server.notifiers.operations import OperationError
-from cm_server.notifiers.settings import NotifySettings
 from cm_server.stores.delivery_writer import DeliveryWriter
-from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
 
 
@@ -42,31 +37,6 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tables.write_down(Letter(notice, now, state=DEAD, attempts=9, error="it is down"), {}, None)
     writer.close()
     return tmp_path / "store"
-
-
-@contextmanager
-def serving(store: Path) -> Iterator[list[str]]:
-    """A server's loop on the store, as far as commands are concerned; yields the runs it publishes."""
-    ended, changed, begun = threading.Event(), list[str](), threading.Event()
-
-    def loop() -> None:
-        writer, reader = StoreWriter(store), StoreReader(store)
-        desk = DeliveryDesk(writer, reader, NotifySettings(), lambda: None, changed.append)
-        begun.set()
-        while not ended.wait(0.02):
-            desk.tick()
-        desk.close()
-        writer.close()
-        reader.close()
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    assert begun.wait(30)
-    try:
-        yield changed
-    finally:
-        ended.set()
-        thread.join()
 
 
 def command(capsys: pytest.CaptureFixture[str], store: Path, *arguments: str, code: int = 0) -> str:
