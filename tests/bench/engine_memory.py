@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+NARROW = 64
+
 
 def measure(detector: str, units: int, words: int, probes: int, cache: str) -> dict[str, float]:
-    """Runs this file; peak and base in MB (before anything of size was allocated), seconds of the analysis."""
+    """Runs this file; peak and base in MB (once the words were laid out and a narrow layer was analysed), seconds."""
     command = [sys.executable, __file__, detector, str(units), str(words), str(probes), cache]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -36,11 +38,14 @@ def main() -> int:
     from cm_server.concepts import ConceptSet
     from cm_server.pipeline import analyse_layer
 
-    base = _peak_mb()
     names = [f"word {number}" for number in range(words)]
     concepts = ConceptSet(words=tuple(names), categories=tuple([None] * words), name="bench")
-    analysis = prepared(detector, {"layer": units}, probes, concepts, cache)
-    activations = torch.randn(probes, units, generator=torch.Generator().manual_seed(0)).relu_()
+    analysis = prepared(detector, {"layer": units, "narrow": NARROW}, probes, concepts, cache)
+    generator = torch.Generator().manual_seed(0)
+    analyse_layer("narrow", torch.randn(probes, NARROW, generator=generator).relu_(), analysis, None)
+    Path("/proc/self/clear_refs").write_text("5")  # laying out the words has a peak of its own: count from here
+    base = _peak_mb()
+    activations = torch.randn(probes, units, generator=generator).relu_()
     started = time.perf_counter()
     report = analyse_layer("layer", activations, analysis, None)
     seconds = time.perf_counter() - started
