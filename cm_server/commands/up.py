@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cm_server.commands.alert_tail import AlertTail
 from cm_server.commands.keeper import Keeper
@@ -43,13 +44,14 @@ def run(arguments: Sequence[str]) -> int:
     child, addresses = start_server(store, logs, given)
     server = Keeper(child, lambda: start_server(store, logs, given | _same_ports(given, addresses))[0])
     try:
-        dashboard, url = start_dashboard(store, logs, shown)
+        page, url = start_dashboard(store, logs, shown)
+        dashboard = Keeper(page, lambda: _dashboard_again(store, logs, shown, url))
         try:
             print(f"dashboard  {url}\nserver     {addresses['ingest']}   (CM_SERVER for training scripts)\n"
                   f"store      {store}\nlogs       {logs}\nCtrl-C stops both.", flush=True)  # fmt: skip
             return _watch(server, dashboard, stopped, tail)
         finally:
-            dashboard.stop()
+            dashboard.child.stop()
     except KeyboardInterrupt:
         return 0
     finally:
@@ -71,6 +73,13 @@ def _same_ports(given: Mapping[str, Any], addresses: Mapping[str, Any]) -> dict[
     return {name: address for name, address in found.items() if str(given[name]).endswith((":0", ":*"))}
 
 
+def _dashboard_again(store: Path, logs: Path, shown: Mapping[str, Any], url: str) -> Child:
+    """At the same port; its token is a new one unless a file holds it, so the address is said again."""
+    child, now = start_dashboard(store, logs, {**shown, "port": urlsplit(url).port})
+    print(f"dashboard  {now}", flush=True)
+    return child
+
+
 def _of_dashboard(values: dict[str, Any]) -> dict[str, Any]:
     names = ("host", "port", "log_level", "log_format", *(option.name for option in DASHBOARD_DOOR))
     return {name: values[name] for name in names if values[name] != ""}
@@ -81,18 +90,22 @@ def _is_said(option: Option, value: object) -> bool:
     return value not in ("", None) and not (value is False and option.default is False)
 
 
-def _watch(server: Keeper, dashboard: Child, stopped: threading.Event, tail: AlertTail | None) -> int:
+def _watch(server: Keeper, dashboard: Keeper, stopped: threading.Event, tail: AlertTail | None) -> int:
     """Waits and shows alerts; a dashboard that dies leaves the server, and so the runs, alone."""
-    told, restarts = False, 0
+    told = False
+    known = {"server": server.child, "dashboard": dashboard.child}
     while server.running and not stopped.wait(0.5):
-        if server.restarts > restarts:
-            print(f"the server had grown above its memory ceiling and was started again; see {server.child.log}")
-        restarts = server.restarts
+        up = dashboard.running
+        for name, kept in (("server", server), ("dashboard", dashboard)):
+            if kept.child is not known[name]:
+                print(f"the {name} {kept.ended} and was started again; see {kept.child.log}", flush=True)
+                known[name] = kept.child
         if tail is not None:
             tail.show()
-        if not dashboard.running and not told:
+        if not up and not told:
             told = True
-            print(f"the dashboard {dashboard.ending()}; the server goes on. Start another: concept-monitor dashboard")
+            print(f"the dashboard {dashboard.child.ending()}; the server goes on. Start another: "
+                  "concept-monitor dashboard", flush=True)  # fmt: skip
     if server.child.running:
         return 0
     print(f"the server {server.child.ending()}; see {server.child.log}. Training goes on without it; start it again "
