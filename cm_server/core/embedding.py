@@ -29,7 +29,7 @@ def concept_weights(similarity: Tensor, temperature: float) -> Tensor:
         ValueError: T is not positive.
     """
     weights = torch.softmax(_exponents(similarity, temperature), dim=1)
-    return torch.nn.functional.threshold_(weights, NEGLIGIBLE_WEIGHT, 0.0)
+    return torch.threshold_(weights, NEGLIGIBLE_WEIGHT, 0.0)
 
 
 def neuron_embeddings(similarity: Tensor, text: Tensor, temperature: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A report's rows of the index, in the driver's own words: hundreds of captures a second leave no time for compiling."""
+"""A report's rows of the index, in the driver's own words: compiling statements would take longer than running them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from cm_server.stores.segments import ArraySpec, Extent
 
 _ADD_SNAPSHOT = """INSERT INTO snapshots (run, capture, step, captured_at, received_at, committed_at, seconds, epoch,
 probe_fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-_ADD_LAYER = """INSERT INTO layer_reports (sequence, layer, run, step, summary, segment, "offset", length, crc32, arrays,
-seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+_ADD_LAYER = """INSERT INTO layer_reports
+(sequence, layer, run, step, summary, segment, "offset", length, crc32, arrays, seal)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _ADD_DESCRIPTIONS = "INSERT INTO layer_descriptions (sequence, layer, texts) VALUES (?, ?, ?)"
 _HAS = "SELECT 1 FROM snapshots WHERE run = ? AND epoch = ? AND capture = ?"
 _HIGHEST = "SELECT max(capture) FROM snapshots WHERE run = ? AND epoch = ?"
@@ -37,9 +38,7 @@ def add_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
     return int(sequence)
 
 
-def add_layers(
-    connection: sa.Connection, sequence: int, report: SnapshotReport, extents: Mapping[str, Extent]
-) -> None:
+def add_layers(connection: sa.Connection, sequence: int, report: SnapshotReport, extents: Mapping[str, Extent]) -> None:
     """Adds its layers' rows, each with its seal.
 
     Args:
