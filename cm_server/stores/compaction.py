@@ -6,7 +6,6 @@ sync, then the row in a transaction, and only then does the old file go. A reade
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from cm_server.stores.pictures import FOLDER as IMAGES
 from cm_server.stores.pictures import KEY_BYTES
 from cm_server.stores.pictures import PART as ALL_IMAGES
 from cm_server.stores.removal import SEGMENTS, free_segments, live_segments
-from cm_server.stores.segments import SegmentWriter, read_bytes
+from cm_server.stores.segments import SegmentWriter, extent_of, intact, read_bytes
 
 WORTH_IT = 0.25
 """A segment is written anew where more than this share of it is dead."""
@@ -117,7 +116,8 @@ def _rewritten(begin: Begin, records: Records, segment: str, writer: SegmentWrit
 def _some(begin: Begin, records: Records, segment: str) -> Sequence[Mapping[str, Any]]:
     """The next records of a segment, about `STEP_BYTES` of them."""
     table = records.table
-    columns = [*table.primary_key.columns, table.c.offset, table.c.length, table.c.crc32]
+    columns = [*table.primary_key.columns, table.c.segment, table.c.offset, table.c.length]
+    columns += [table.c.crc32, table.c.arrays]
     query = sa.select(*columns).where(records.only, table.c.segment == segment).order_by(table.c.offset)
     found, total = [], 0
     with begin() as connection:
@@ -131,7 +131,7 @@ def _some(begin: Begin, records: Records, segment: str) -> Sequence[Mapping[str,
 
 def _payload(root: Path, segment: str, row: Mapping[str, Any]) -> bytes:
     payload = read_bytes(root / segment, row["offset"], row["length"])
-    if zlib.crc32(payload) != row["crc32"]:
+    if not intact(payload, extent_of(row)):
         raise StoreError(f"{segment} is damaged at byte {row['offset']}: it is left as it is")
     return payload
 

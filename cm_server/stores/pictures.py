@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores import schema
 from cm_server.stores.errors import MissingBytesError, StoreError
-from cm_server.stores.segments import ArraySpec, Extent, SegmentWriter, read_record
+from cm_server.stores.segments import SegmentWriter, extent_of, read_record
 
 FOLDER = "images"
 PART = "all"
@@ -88,7 +88,7 @@ class PictureReader:
         missing = [key for key in keys if key not in places]
         if missing:
             raise StoreError(f"{len(missing)} images are not stored, {missing[0][:12]!r} among them")
-        return [read_record(self._root, _extent(places[key]))["image"] for key in keys]
+        return [read_record(self._root, extent_of(places[key]))["image"] for key in keys]
 
     def image(self, fingerprint: str, sample: int) -> np.ndarray:
         """Image number ``sample`` of a set.
@@ -117,8 +117,3 @@ class PictureReader:
 def digest_of(image: np.ndarray) -> str:
     """sha256 of what an image shows."""
     return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _extent(row: sa.RowMapping) -> Extent:
-    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
-    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)

@@ -36,7 +36,7 @@ from cm_server.stores.lineage import Epoch
 from cm_server.stores.listed import ListedFiles
 from cm_server.stores.pictures import PictureReader
 from cm_server.stores.seals import seal_of
-from cm_server.stores.segments import ArraySpec, Extent, read_record
+from cm_server.stores.segments import extent_of, read_record
 from cm_server.stores.unit_rows import Place, unit_columns
 
 T = TypeVar("T")
@@ -160,7 +160,7 @@ class StoreReader:
             raise StoreError(
                 f"{_unsealed(rows[0])}; restore the store from a backup, or look at `concept-monitor runs verify`"
             )
-        arrays = read_record(self.directory / "segments", _extent(rows[0]))
+        arrays = read_record(self.directory / "segments", extent_of(rows[0]))
         info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
         texts = self._descriptions(rows[0]["sequence"], layer)
         return SnapshotInfo(**info), LayerReport(_summary(rows[0]["summary"]), LayerArrays(**arrays), texts)
@@ -353,11 +353,6 @@ def _load_text(path: Path, _written: int) -> np.ndarray | None:
 def _run(row: dict[str, Any]) -> RunInfo:
     title, tags = row.pop("title"), tuple(row.pop("tags"))
     return RunInfo(**{**row, "name": title or row["name"]}, tags=tags)
-
-
-def _extent(row: dict[str, Any]) -> Extent:
-    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
-    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)
 
 
 def _summary(values: dict[str, Any]) -> LayerSummary:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,13 +38,33 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a record lies, and its checksum over all of its bytes."""
+    """Where a record lies, and its checksum over all of its bytes and where each array lies in them.
+
+    In older records it is over the bytes alone; `intact` takes either.
+    """
 
     segment: str
     offset: int
     length: int
     crc32: int
     arrays: tuple[ArraySpec, ...]
+
+
+def extent_of(row: Mapping[str, Any]) -> Extent:
+    """The extent that a row of the index holds."""
+    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
+    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)
+
+
+def checksum(payload: bytes, arrays: tuple[ArraySpec, ...]) -> int:
+    """The crc32 of a record: a changed layout would give other numbers from the same bytes."""
+    layout = "".join(f"{spec.name} {spec.dtype} {spec.shape} {spec.offset};" for spec in arrays)
+    return zlib.crc32(layout.encode(), zlib.crc32(payload))
+
+
+def intact(payload: bytes, extent: Extent) -> bool:
+    """Whether a record's bytes and layout are what was written."""
+    return extent.crc32 in (checksum(payload, extent.arrays), zlib.crc32(payload))
 
 
 class SegmentWriter:
@@ -71,7 +92,7 @@ class SegmentWriter:
         """
         specs, payload = _pack(arrays)
         segment, offset = self.append_raw(payload)
-        return Extent(segment, offset, len(payload), zlib.crc32(payload), specs)
+        return Extent(segment, offset, len(payload), checksum(payload, specs), specs)
 
     def append_raw(self, payload: bytes) -> tuple[str, int]:
         """Appends a record that is packed already; returns its segment and offset.
@@ -146,7 +167,7 @@ def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
         StoreError: the bytes are missing or do not match their checksum.
     """
     payload = read_bytes(root / extent.segment, extent.offset, extent.length)
-    if zlib.crc32(payload) != extent.crc32:
+    if not intact(payload, extent):
         raise StoreError(
             f"{extent.segment} is damaged at byte {extent.offset}: the checksum of this snapshot does not match; "
             "restore the file from a backup (other snapshots stay readable)"

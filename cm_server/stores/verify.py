@@ -17,7 +17,7 @@ from cm_server.stores.errors import StoreError
 from cm_server.stores.pictures import FOLDER as IMAGES
 from cm_server.stores.pictures import digest_of
 from cm_server.stores.seals import seal_of
-from cm_server.stores.segments import ArraySpec, Extent, read_record
+from cm_server.stores.segments import extent_of, read_record
 
 Progress = Callable[[int, int], None]
 _AT_ONCE = 1000
@@ -166,7 +166,7 @@ def _layer_damage(directory: Path, row: Mapping[str, Any]) -> Damage | None:
     if not row["segment"]:  # its arrays were given up to save space
         return None
     try:
-        read_record(directory / "segments", _extent(row))
+        read_record(directory / "segments", extent_of(row))
     except (StoreError, ValueError) as error:
         return Damage("snapshot", f"segments/{row['segment']} at byte {row['offset']}", str(error), *about)
     return None
@@ -175,7 +175,7 @@ def _layer_damage(directory: Path, row: Mapping[str, Any]) -> Damage | None:
 def _image_damage(directory: Path, row: Mapping[str, Any]) -> Damage | None:
     where = f"{IMAGES}/{row['segment']} at byte {row['offset']}"
     try:
-        image = read_record(directory / IMAGES, _extent(row))["image"]
+        image = read_record(directory / IMAGES, extent_of(row))["image"]
     except (StoreError, ValueError, KeyError) as error:
         return Damage("image", where, str(error), row["key"])
     if digest_of(image) != row["digest"]:
@@ -204,8 +204,3 @@ def _used_files(engine: sa.Engine) -> dict[str, str]:
         if row["probe_fingerprint"]:
             used |= {f"probes/{row['probe_fingerprint']}{end}": row["run"] for end in (".npy", ".labels.npz")}
     return used
-
-
-def _extent(row: Mapping[str, Any]) -> Extent:
-    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
-    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)
