@@ -17,10 +17,10 @@ from cm_server import logs
 from cm_server.config import (
     DEFAULT_EVENTS,
     DEFAULT_INGEST,
+    STORE,
     ConfigError,
     Option,
     default_cache,
-    default_store,
     parser_for,
     read_file,
     resolve,
@@ -78,7 +78,7 @@ ANALYSIS = (
     Option("nice", int, 0, "added to the process's niceness, to stay out of a training run's way", minimum=0),
 )
 PLACES = (
-    Option("store", str, default_store(), "folder of runs", metavar="DIR"),
+    STORE,
     Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
 )
 RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of the configuration", metavar="FILE")

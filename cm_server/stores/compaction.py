@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cm_server.stores import schema
+from cm_server.stores.dialect import is_postgres
 from cm_server.stores.errors import StoreError
 from cm_server.stores.pictures import FOLDER as IMAGES
 from cm_server.stores.pictures import KEY_BYTES
@@ -148,7 +149,7 @@ def forget_images(begin: Begin) -> Iterator[Step]:
     """
     reports, snapshots, sets = schema.layer_reports, schema.snapshots, schema.sample_sets
     with begin() as connection:
-        told = sa.func.json_extract(sa.type_coerce(reports.c.summary, sa.Text), "$.images")
+        told = reports.c.summary["images"].as_string()
         used = set(connection.execute(sa.select(told).where(reports.c.segment != "").distinct()).scalars())
         held = sa.exists().where(reports.c.sequence == snapshots.c.sequence, reports.c.segment != "")
         used |= set(connection.execute(sa.select(snapshots.c.probe_fingerprint).where(held).distinct()).scalars())
@@ -176,8 +177,10 @@ def compact_index(engine: sa.Engine, alone: bool) -> Iterator[Step]:
     Args:
         engine: the writer's.
         alone: whether nobody else needs the index meanwhile; one that was made before pages could be given back in
-            steps is then rewritten as a whole.
+            steps is then rewritten as a whole. PostgreSQL does all this by itself (autovacuum).
     """
+    if is_postgres(engine):
+        return
     if _pragma(engine, "auto_vacuum") == 2:
         while (free := _pragma(engine, "freelist_count")) > 0:
             _pragma(engine, f"incremental_vacuum({STEP_PAGES})")

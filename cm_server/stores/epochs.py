@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores import schema
+from cm_server.stores.dialect import insert
 from cm_server.stores.lineage import Epoch, cuts
 
 _T = schema.epochs.c
@@ -128,4 +128,5 @@ def _adopt(connection: sa.Connection, run: str, but: str) -> None:
     ).where(table.run == run, table.epoch != but)
     for row in connection.execute(query.group_by(table.run, table.epoch)).all():
         names = ("run", "epoch", "begun", "first_step", "last_step")
-        connection.execute(insert(schema.epochs).values(**dict(zip(names, row, strict=True))).on_conflict_do_nothing())
+        statement = insert(connection, schema.epochs).values(**dict(zip(names, row, strict=True)))
+        connection.execute(statement.on_conflict_do_nothing())

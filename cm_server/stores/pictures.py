@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores import schema
+from cm_server.stores.dialect import insert
 from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.segments import SegmentWriter, extent_of, read_record
 
@@ -27,10 +28,15 @@ _AT_ONCE = 500
 
 
 class PictureWriter:
-    """Writes images and the sets they form."""
+    """Writes images and the sets they form.
 
-    def __init__(self, directory: Path, engine: sa.Engine) -> None:
-        self._engine = engine
+    Args:
+        directory: the store's folder.
+        begin: `StoreWriter.transaction`.
+    """
+
+    def __init__(self, directory: Path, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
+        self._begin = begin
         self._segments = SegmentWriter(directory / FOLDER, PART)
 
     def save_images(self, images: Mapping[str, np.ndarray]) -> None:
@@ -42,14 +48,14 @@ class PictureWriter:
             extent = self._segments.append({"image": image})
             rows.append({"key": key, "digest": digest_of(image)} | asdict(extent))
         self._segments.sync()
-        with self._engine.begin() as connection:
-            connection.execute(insert(schema.images).on_conflict_do_nothing(), rows)
+        with self._begin() as connection:
+            connection.execute(insert(connection, schema.images).on_conflict_do_nothing(), rows)
 
     def save_set(self, fingerprint: str, keys: Sequence[str]) -> None:
         """Stores which images a capture was taken on."""
         row = {"fingerprint": fingerprint, "image_keys": bytes.fromhex("".join(keys))}
-        with self._engine.begin() as connection:
-            connection.execute(insert(schema.sample_sets).values(**row).on_conflict_do_nothing())
+        with self._begin() as connection:
+            connection.execute(insert(connection, schema.sample_sets).values(**row).on_conflict_do_nothing())
 
     @property
     def writing(self) -> str:
@@ -84,7 +90,7 @@ class PictureReader:
             return self._images(keys)
 
     def _images(self, keys: Sequence[str]) -> list[np.ndarray]:
-        places = {row["key"]: row for row in self._rows(keys, schema.images)}
+        places = {row["key"]: dict(row) for row in self._rows(keys, schema.images)}
         missing = [key for key in keys if key not in places]
         if missing:
             raise StoreError(f"{len(missing)} images are not stored, {missing[0][:12]!r} among them")

@@ -31,6 +31,7 @@ from cm_server.report import (
     UnitHistory,
 )
 from cm_server.stores import epochs, schema
+from cm_server.stores.dialect import text_of
 from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.lineage import Epoch
 from cm_server.stores.listed import ListedFiles
@@ -114,7 +115,7 @@ class StoreReader:
                 table.c.step,
                 table.c.run,
                 table.c.seal,
-                sa.type_coerce(table.c.summary, sa.Text).label("summary"),
+                text_of(table.c.summary).label("summary"),
                 when.c.captured_at,
                 when.c.committed_at,
                 when.c.epoch,
@@ -199,7 +200,7 @@ class StoreReader:
     ) -> dict[str, np.ndarray]:
         """Sequence numbers, steps, times and the unit's rows of some arrays, by step."""
         table, when = schema.layer_reports, schema.snapshots
-        arrays = sa.type_coerce(table.c.arrays, sa.Text)  # parsed once, not once a snapshot
+        arrays = text_of(table.c.arrays)  # parsed once, not once a snapshot
         query = sa.select(table.c.sequence, table.c.step, when.c.captured_at, table.c.segment, table.c.offset, arrays)
         query = query.join(when, when.c.sequence == table.c.sequence)
         query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
 from cm_server.stores import schema
+from cm_server.stores.dialect import is_postgres
 from cm_server.stores.durable import file_checksum
 from cm_server.stores.errors import StoreError
 from cm_server.stores.pictures import FOLDER as IMAGES
@@ -93,6 +94,8 @@ def _rows(engine: sa.Engine, query: sa.Select) -> list[dict[str, Any]]:
 
 
 def _structure(engine: sa.Engine) -> Iterator[Damage]:
+    if is_postgres(engine):  # it looks after its own pages: data checksums, pg_amcheck
+        return
     with engine.connect() as connection:
         for (text,) in connection.exec_driver_sql(f"PRAGMA integrity_check({_MOST_WORDS})"):
             if text != "ok":
@@ -119,7 +122,7 @@ def _records(directory: Path, engine: sa.Engine, found: Findings, progress: Prog
     reports, images = schema.layer_reports, schema.images
     counted = [_rows(engine, sa.select(*_COUNTS).select_from(table))[0] for table in (reports, images)]
     total, done = sum(row["n"] for row in counted), 0
-    found.nbytes = sum(row["size"] for row in counted)
+    found.nbytes = int(sum(row["size"] for row in counted))
     for sequence, layer in _keys(engine, reports.c.sequence, reports.c.layer):
         progress(done := done + 1, total)
         of_row = sa.select(reports).where(reports.c.sequence == sequence, reports.c.layer == layer)

@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
 from cm_server.fault_points import reach
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import epochs, schema
 from cm_server.stores.compaction import Step, compact_index
+from cm_server.stores.dialect import insert, marks
 from cm_server.stores.durable import AtomicFile, make_folder, sync_folder
 from cm_server.stores.errors import StoreError, StoreInUseError, cannot_open
 from cm_server.stores.pictures import PictureWriter
@@ -54,7 +54,7 @@ class StoreWriter:
         try:
             self._engine = schema.open_engine(self.directory, writer=True)
             sync_folder(self.directory)
-            self.pictures = PictureWriter(self.directory, self._engine)
+            self.pictures = PictureWriter(self.directory, self.transaction)
         except StoreError:
             self._lock.close()
             raise
@@ -108,7 +108,7 @@ class StoreWriter:
         """
         row = {"key": "tried", "value": str(time.time())}
         with self.transaction() as connection:
-            statement = insert(schema.meta).values(**row)
+            statement = insert(connection, schema.meta).values(**row)
             connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=row))
         with tempfile.TemporaryFile(dir=self.directory) as file:
             file.write(b"\0" * _TRIED_BYTES)
@@ -121,7 +121,7 @@ class StoreWriter:
         fresh = {"name": run, "state": "waiting", "created": now} | values | {"run": run, "updated": now}
         change = values | {"updated": now}
         with self.transaction() as connection:
-            statement = insert(schema.runs).values(**fresh)
+            statement = insert(connection, schema.runs).values(**fresh)
             connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_=change))
 
     def save_layers(self, run: str, layers: Sequence[tuple[str, int]]) -> None:
@@ -181,7 +181,7 @@ class StoreWriter:
             return
         told = [(run, epoch, [row[1] for row in rows]) for run, epoch, rows in batches if rows]
         with self.transaction() as connection:
-            connection.exec_driver_sql(_ADD_SCALAR, values)
+            connection.exec_driver_sql(marks(connection, _ADD_SCALAR), values)
             reach("scalars-inserted")
             epochs.note_all(connection, [(run, epoch, min(steps), max(steps)) for run, epoch, steps in told])
 
@@ -222,7 +222,7 @@ class StoreWriter:
         """Stores a concept set once; the fingerprint is its identity."""
         row = {"fingerprint": fingerprint, "name": name, "words": list(words), "categories": list(categories)}
         with self.transaction() as connection:
-            connection.execute(insert(schema.concept_sets).values(**row).on_conflict_do_nothing())
+            connection.execute(insert(connection, schema.concept_sets).values(**row).on_conflict_do_nothing())
 
     def save_map(self, fingerprint: str, layout: ConceptMap, text: np.ndarray | None = None) -> None:
         """Stores the frozen map of the words once, with their embeddings ``[K, D]`` where they are given."""
@@ -256,7 +256,7 @@ class StoreWriter:
             yield file
         row = {"path": name, "length": whole.length, "crc32": whole.crc32}
         with self.transaction() as connection:
-            statement = insert(schema.files).values(**row)
+            statement = insert(connection, schema.files).values(**row)
             connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=row))
 
 
