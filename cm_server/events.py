@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgpack
@@ -89,7 +89,7 @@ class EventPublisher:
         self._sequence += 1
         event = Event(self._epoch, self._sequence, kind, run, step, time.time())
         with suppress(zmq.ZMQError):  # nobody takes it, or the socket is closed already
-            self._socket.send_multipart([kind.encode(), msgpack.packb(asdict(event))], flags=zmq.NOBLOCK)
+            self._socket.send_multipart([kind.encode(), msgpack.packb(vars(event))], flags=zmq.NOBLOCK)
         self._last = time.monotonic()
 
     def heartbeat(self) -> None:

@@ -70,8 +70,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         for outcome in OUTCOMES:
             self.captures.labels(outcome)  # a rate needs a zero to begin from
-        for stage in STAGES:
-            self.stages.labels(stage)
+        self._by_stage = {stage: self.stages.labels(stage) for stage in STAGES}
 
     def watch_server(self, store: Path, sessions: Callable[[], float], waiting: Callable[[], float]) -> None:
         """What is read at every scrape, from another thread: how full things are.
@@ -113,7 +112,7 @@ class Metrics:
             "total": ended - report.captured_at,
         }
         for stage, seconds in spent.items():
-            self.stages.labels(stage).observe(max(0.0, seconds))
+            self._by_stage[stage].observe(max(0.0, seconds))
         self.captures.labels("committed").inc()
         self.committed_at.set(ended)
 

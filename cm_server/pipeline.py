@@ -102,7 +102,12 @@ def analyse_layer(
     arrays["live"] = rows
     for field, values in found.named().items():
         column = values.cpu().numpy()
-        arrays.setdefault(field, _blank(len(rows), column))[rows] = column
+        if rows.all():
+            arrays[field] = column
+            continue
+        if field not in arrays:
+            arrays[field] = _blank(len(rows), column)
+        arrays[field][rows] = column
     if analysis.bootstrap and analysis.context.detection is None:
         stable = label_stability(analysis.context.prepare, analysis.context.image_text, lively, analysis.bootstrap)
         arrays["stability"] = np.full(len(rows), np.nan, dtype=np.float32)
@@ -156,7 +161,7 @@ def _summary(name: str, activations: Tensor, live: Tensor, analysis: Analysis, m
         fingerprint=fingerprint(context.fingerprint, name, units, calibration.temperature),
         ideal=calibration.scale.ideal,
         chance=calibration.scale.chance,
-        nonfinite=int((~torch.isfinite(activations)).any(dim=0).sum()),
+        nonfinite=0 if live.all() else int((~torch.isfinite(activations)).any(dim=0).sum()),
         kind=context.kind,
         images=context.probe_fingerprint if context.kind == "stream" else "",
         map_temperature=calibration.map_temperature,

@@ -139,7 +139,8 @@ def _read(
     null: Tensor,
     keep: bool,
 ) -> UnitReadings:
-    weights = embedding.concept_weights(similarity, calibration.temperature)
+    text = vocabulary.text.to(similarity)
+    units, words = embedding.embeddings_and_words(similarity, text, calibration.temperature)
     concepts, similarities = ranking.top_concepts(similarity, TOP_CONCEPTS)
     samples, strengths = ranking.top_samples(activations, TOP_SAMPLES)
     null = null.to(similarity.dtype)
@@ -147,9 +148,9 @@ def _read(
     return UnitReadings(
         concepts=concepts,
         similarities=similarities,
-        embeddings=weights @ vocabulary.text.to(weights),
+        embeddings=units,
         positions=vocabulary.place(similarity, calibration.map_temperature),
-        words=embedding.effective_words(weights),
+        words=words,
         samples=samples,
         activations=strengths,
         null=null,

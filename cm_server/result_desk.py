@@ -1,7 +1,8 @@
 """What becomes of the analysis's results: stored, acknowledged, told. In this order, whatever happens in between.
 
 A snapshot, the alerts that it raises and the state of its run are one transaction; the ack comes after it, and people
-hear of alerts after that. A result that cannot be stored stays in front of all others and is tried again.
+hear of alerts after that. Reports of several runs that wait at the same time share one. A result that cannot be stored
+stays in front of all others and is tried again.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 
-from cm_server.alert_desk import AlertDesk
+from cm_server.alert_desk import AlertDesk, News
 from cm_server.events import EventPublisher
 from cm_server.fault_points import reach
 from cm_server.ingest import Ingest
 from cm_server.metrics import Metrics
+from cm_server.report import SnapshotReport
 from cm_server.stores.errors import why_unwritable
 from cm_server.stores.writer import StoreWriter
 from cm_server.worker import Activity, AnalysisWorker, Done, Failed, Ready, Result
 
 logger = logging.getLogger(__name__)
 
+_MOST_TOGETHER = 64
+"""Reports in one transaction."""
 _REASON = 200
 """Characters of a reason that clients and dashboards are told."""
 
@@ -59,8 +65,36 @@ class ResultDesk:
         """
         self._waiting.extend(self._worker.results())
         while self._waiting:
-            self._take(self._waiting[0])
+            together = self._storable_together()
+            if len(together) < 2 or not self._take_all(together):
+                self._take(self._waiting[0])
+                self._waiting.popleft()
+
+    def _storable_together(self) -> list[Done]:
+        """The reports in front, of one run each: what is weighed for alerts must not wait for itself to be stored."""
+        found: dict[str, Done] = {}
+        for result in self._waiting:
+            if not isinstance(result, Done) or result.report.run in found or len(found) == _MOST_TOGETHER:
+                break
+            found[result.report.run] = result
+        return list(found.values())
+
+    def _take_all(self, together: list[Done]) -> bool:
+        """Stores several reports with one commit; False where that fails, and each is to be taken by itself."""
+        try:
+            stored = self._store([done.report for done in together])
+        except Exception as error:
+            if why_unwritable(error):
+                raise
+            logger.warning("%d reports could not be stored together: each is tried by itself", len(together))
+            return False
+        for tell in stored:
             self._waiting.popleft()
+            try:
+                tell()
+            except Exception:
+                logger.exception("a result that is stored could not be told")
+        return True
 
     def _take(self, result: Result) -> None:
         try:
@@ -80,7 +114,7 @@ class ResultDesk:
         elif isinstance(result, Ready):
             self._on_ready_probe(result)
         elif isinstance(result, Done):
-            self._on_report(result)
+            self._store([result.report])[0]()
         else:
             self._on_failed(result)
 
@@ -101,22 +135,36 @@ class ResultDesk:
         )
         self._publisher.publish("run", ready.run)
 
-    def _on_report(self, done: Done) -> None:
-        report, began = done.report, time.time()
-        if self._writer.has_capture(report.run, report.epoch, report.capture):
-            self._ingest.committed(report.run, report.epoch, report.capture, "duplicate")
-            return
+    def _store(self, reports: list[SnapshotReport]) -> list[Callable[[], None]]:
+        """Stores reports in one transaction; returns what is to be done for each now, in order."""
+        writer, began = self._writer, time.time()
+        fresh = [report for report in reports if not writer.has_capture(report.run, report.epoch, report.capture)]
+        news: dict[str, News] = {}
+        try:
+            if fresh:
+                with writer.together():
+                    writer.commit_snapshots(fresh)
+                    for report in fresh:
+                        self._save_progress(report)
+                        news[report.run] = self._alerts.weigh(report)
+        except BaseException:
+            for report in fresh:
+                self._alerts.forget(report.run)
+            raise
+        ended = time.time()
+        return [partial(self._tell, report, news.get(report.run), began, ended) for report in reports]
+
+    def _save_progress(self, report: SnapshotReport) -> None:
         deepest = list(report.layers.values())[-1].summary
         running = {"state": "running"} if report.run in self._ingest.sessions else {}
-        try:
-            with self._writer.together():
-                self._writer.commit_snapshot(report)
-                self._writer.save_run(report.run, activity="", temperature=deepest.temperature, **running)
-                news = self._alerts.weigh(report)
-        except BaseException:
-            self._alerts.forget(report.run)
-            raise
-        self._metrics.committed(report, began, time.time())
+        self._writer.save_run(report.run, activity="", temperature=deepest.temperature, **running)
+
+    def _tell(self, report: SnapshotReport, news: News | None, began: float, ended: float) -> None:
+        """A report is in the store; without news it was there already."""
+        if news is None:
+            self._ingest.committed(report.run, report.epoch, report.capture, "duplicate")
+            return
+        self._metrics.committed(report, began, ended)
         reach("snapshot-committed")
         self._ingest.committed(report.run, report.epoch, report.capture, "committed")
         reach("snapshot-acked")

@@ -86,9 +86,12 @@ class RunWatch:
         return layers + [("", change) for change in self._flow.end()]
 
     def _lost(self, now: float) -> Iterable[Transition]:
+        newest = self._reader.newest_gap()
+        if newest <= self._gap:
+            return
         for gap in self._reader.gaps(self._run, self._gap):
-            self._gap = gap.id
             yield from self._flow.lost(gap.reason, now)
+        self._gap = newest
 
     def _replay(self, report: SnapshotReport) -> None:
         layers = list(report.layers)
@@ -101,8 +104,8 @@ class RunWatch:
                         self._watch(layer, kind).take(point.step, point.summary)
                         self._last_step[kind] = point.step
                         arrivals[point.sequence] = (point.committed_at, "", point.step)
+        self._gap = self._reader.newest_gap()
         gaps = self._reader.gaps(self._run)
-        self._gap = gaps[-1].id if gaps else 0
         lost = ((gap.time, gap.reason, -1) for gap in gaps)
         # Each kind in the order in which it came, even where the clock was set back; between them the time decides.
         self._flow.recall(merge((arrivals[key] for key in sorted(arrivals)), lost))

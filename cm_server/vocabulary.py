@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from cm_server import projections
 from cm_server.cache import ArrayCache, fingerprint
 from cm_server.concepts import ConceptSet
-from cm_server.core.embedding import concept_weights
+from cm_server.core.embedding import neuron_embeddings
 from cm_server.encoders.base import Encoder
 from cm_server.index import VectorIndex
 from cm_server.report import ConceptMap
@@ -48,9 +49,11 @@ class Vocabulary:
     map_fingerprint: str
     placement: str = "barycentric"
 
-    @property
+    @cached_property
     def anchor_text(self) -> Tensor:
         """``[A, D]``."""
+        if np.array_equal(self.anchors, np.arange(len(self.text))):
+            return self.text
         return self.text[torch.from_numpy(self.anchors.astype(np.int64))]
 
     def place(self, similarity: Tensor, temperature: float) -> Tensor:
@@ -66,7 +69,7 @@ class Vocabulary:
         places = torch.from_numpy(self.layout.positions)
         if self.placement == "barycentric":
             return projections.place_units(similarity, places, temperature)
-        units = concept_weights(similarity, temperature) @ self.text.to(similarity)
+        units = neuron_embeddings(similarity, self.text.to(similarity), temperature)
         return projections.place_among_neighbours(units, self.index, places)
 
 

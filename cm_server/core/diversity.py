@@ -11,6 +11,8 @@ from torch import Tensor
 
 _BLOCK = 2**21
 """Floats per block of distances: bounds memory whatever the counts."""
+_CACHE_FLOATS = 2**17
+"""The same on a CPU, whose cache then holds a block from its product to its last use."""
 _CANCELLED = 1e-3
 """Below this share of the squared norms, expanded squares have lost too many digits to say which unit is nearest."""
 
@@ -28,16 +30,17 @@ def nearest_unit(embeddings: Tensor, anchors: Tensor) -> Tensor:
     if not len(embeddings):
         return anchors.new_full((len(anchors),), torch.nan)
     half = embeddings.square().sum(dim=1) / 2
-    rows = max(1, _BLOCK // len(embeddings))
-    return torch.cat([_nearest(block, embeddings, half) for block in anchors.split(rows)])
+    # |a - u|² = |a|² - 2 (a·u - |u|²/2): one matrix product says which unit is nearest.
+    blocks = anchors.split(_rows(embeddings))
+    best = [torch.addmm(half, block, embeddings.T, beta=-1).max(dim=1).indices for block in blocks]
+    return _distances(anchors, embeddings, torch.cat(best), half)
 
 
-def _nearest(anchors: Tensor, embeddings: Tensor, half: Tensor) -> Tensor:
-    """One matrix product says which unit is nearest; the distance to it is then taken from the difference.
+def _distances(anchors: Tensor, embeddings: Tensor, best: Tensor, half: Tensor) -> Tensor:
+    """Distance of each anchor to its best unit, from the difference.
 
-    |a - u|² = |a|² - 2 (a·u - |u|²/2). Where that difference of large numbers is small, all units are looked at again.
+    Where that is small against what was subtracted to find the best unit, all units are looked at again.
     """
-    best = torch.addmm(half, anchors, embeddings.T, beta=-1).max(dim=1).indices
     distance = torch.linalg.vector_norm(embeddings[best].sub_(anchors), dim=1)
     lengths = torch.linalg.vector_norm(anchors, dim=1).square_().add_(half[best], alpha=2)
     doubtful = distance.square() < _CANCELLED * lengths
@@ -80,16 +83,21 @@ def pairwise_distance(embeddings: Tensor) -> float:
     # Centred, the squares are of the size of the distances themselves: their difference keeps its digits.
     centred = embeddings - embeddings.mean(dim=0)
     square = centred.square().sum(dim=1)
-    total, rows = 0.0, max(1, _BLOCK // units)
+    total, rows = 0.0, _rows(embeddings)
     for start in range(0, units, rows):
         block, others = centred[start : start + rows], centred[start:]
         distances = torch.addmm(square[start:], block, others.T, alpha=-2).add_(square[start : start + rows, None])
         distances = distances.clamp_min_(0).sqrt_()
         # Pairs inside the block are met twice, those with later units once; a unit's own distance is rounding only.
         distances.diagonal().zero_()
-        inside = float(distances[:, : len(block)].sum(dtype=torch.float64))
-        total += inside / 2 + float(distances[:, len(block) :].sum(dtype=torch.float64))
+        inside, later = distances[:, : len(block)], distances[:, len(block) :]
+        total += float(inside.sum(dim=1).double().sum() / 2 + later.sum(dim=1).double().sum())
     return total / (units * (units - 1) / 2)
+
+
+def _rows(embeddings: Tensor) -> int:
+    """How many rows of distances to all units make a block."""
+    return max(1, (_CACHE_FLOATS if embeddings.device.type == "cpu" else _BLOCK) // len(embeddings))
 
 
 def centroid_distances(anchors: Tensor, text: Tensor) -> Tensor:

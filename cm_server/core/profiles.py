@@ -58,7 +58,8 @@ def concentration(activations: Tensor) -> Tensor:
 def cubed_concentration(activations: Tensor) -> Tensor:
     """:func:`concentration` of the centred column's cube."""
     centred = activations - activations.mean(dim=0)
-    return _signed_concentration((centred / centred.abs().amax(dim=0)) ** 3)
+    scaled = centred.div_(torch.maximum(centred.amax(dim=0), -centred.amin(dim=0)))
+    return _signed_concentration(scaled.square().mul_(scaled))
 
 
 def top_concentration(activations: Tensor) -> Tensor:
@@ -70,11 +71,11 @@ def top_concentration(activations: Tensor) -> Tensor:
 
 
 def _signed_concentration(direction: Tensor) -> Tensor:
-    unit = direction / direction.norm(dim=0).clamp_min(torch.finfo(direction.dtype).tiny)
-    fourth = unit.square() * unit.square()
-    total = fourth.sum(dim=0)
+    unit = direction / direction.square().sum(dim=0).sqrt_().clamp_min_(torch.finfo(direction.dtype).tiny)
+    total = unit.square().square_().sum(dim=0)
     size = 1 + 0.5 * (len(unit) * total).clamp_min(1).log()
-    return torch.where(fourth.where(unit > 0, 0.0).sum(dim=0) >= total / 2, size, -size)
+    high = unit.clamp_min_(0).square_().square_().sum(dim=0)
+    return torch.where(high >= total / 2, size, -size)
 
 
 def null_columns(model: NullModel, images: int) -> list[Tensor]:

@@ -26,6 +26,7 @@ WINDOWS = (20, 40, 80)
 SCALES = (5, 10, 20, 40)
 """Windows of the levels that a rise is looked for in."""
 _BEST_SCALES = (9, 20, 40)
+_BEST_ROOTS = tuple(map(math.sqrt, _BEST_SCALES))
 _LEVEL = 5
 _START = 3
 _KEPT = 2 * WINDOWS[-1]
@@ -194,10 +195,8 @@ class Track:
 
     def _reference(self, back: int, noise: Noise) -> float:
         """The best level as it was known ``back - 1`` values ago, and surely not below the true one."""
-        found = self._bests[-back]
-        return min(
-            best + _BEST_SIGMAS * noise.long_run / math.sqrt(m) for best, m in zip(found, _BEST_SCALES, strict=True)
-        )
+        margin = _BEST_SIGMAS * noise.long_run
+        return min(best + margin / root for best, root in zip(self._bests[-back], _BEST_ROOTS, strict=True))
 
 
 def _in_errors(difference: float, error: float) -> float:

@@ -154,10 +154,10 @@ class LayerWatch:
         findings: list[Finding] = []
         silent: set[str] = set()
         for rule in self._rules:
-            view = _seeing(view, findings)
             found = self._ask(rule, view)
             if isinstance(found, Finding):
                 findings.append(found)
+                view = replace(view, found=view.found | {found.rule})
             elif found:
                 silent.add(rule.name)
         return changes + self.machine.evaluate(step, findings, silent)
@@ -203,7 +203,3 @@ class LayerWatch:
             about=self._about,
             open=self.machine.open,
         )
-
-
-def _seeing(view: View, findings: Sequence[Finding]) -> View:
-    return replace(view, found=frozenset(finding.rule for finding in findings)) if findings else view

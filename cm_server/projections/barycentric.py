@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cm_server.core.embedding import concept_weights
+from cm_server.core.embedding import weighted_means
 
 
 def place_units(similarity: Tensor, places: Tensor, temperature: float) -> Tensor:
@@ -19,7 +19,7 @@ def place_units(similarity: Tensor, places: Tensor, temperature: float) -> Tenso
     Returns:
         ``[M, 2]``, inside the convex hull of the words.
     """
-    return concept_weights(similarity, temperature) @ places.to(similarity)
+    return weighted_means(similarity, places.to(similarity), temperature)
 
 
 def map_temperature(curve: tuple[tuple[float, float], ...], concepts: int, share: float = 0.1) -> float:

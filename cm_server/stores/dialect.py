@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -19,9 +22,15 @@ def insert(connection: sa.Connection, table: sa.Table) -> Upsert:
     return postgresql.insert(table) if is_postgres(connection) else sqlite.insert(table)
 
 
-def marks(connection: sa.Connection, statement: str) -> str:
-    """A statement in the driver's own words, whose values are written ``?``."""
-    return statement.replace("?", "%s") if is_postgres(connection) else statement
+def plainly(connection: sa.Connection, statement: str, values: Sequence[Any] = ()) -> sa.CursorResult[Any]:
+    """Runs a statement in the driver's own words: compiling one would take longer than running it.
+
+    Args:
+        connection: within a transaction.
+        statement: its values are written ``?``.
+        values: of one row, or a list of rows.
+    """
+    return connection.exec_driver_sql(statement.replace("?", "%s") if is_postgres(connection) else statement, values)
 
 
 def text_of(column: sa.ColumnElement) -> sa.ColumnElement[str]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import sqlalchemy as sa
 
 from cm_server.stores import schema
-from cm_server.stores.dialect import insert
+from cm_server.stores.dialect import insert, plainly
 from cm_server.stores.lineage import Epoch, cuts
 
 _T = schema.epochs.c
 _AT_ONCE = 500
 """Runs in one query: SQLite bounds the number of variables."""
+_MOVE = "UPDATE epochs SET first_step = ?, last_step = ? WHERE run = ? AND epoch = ?"
+"""In the driver's own words, as what is asked with every capture: compiling would take ten times as long."""
 
 
 def begin(connection: sa.Connection, run: str, epoch: str, begun: float, start_step: int | None, late: bool) -> None:
@@ -60,14 +63,12 @@ def note_all(connection: sa.Connection, told: Sequence[Told]) -> None:
         first = low if mine.first_step is None else min(low, mine.first_step)
         last = high if mine.last_step is None else max(high, mine.last_step)
         if (first, last) != (mine.first_step, mine.last_step):
-            moved.append({"of_run": run, "of_epoch": epoch, "first": first, "last": last})
+            moved.append((first, last, run, epoch))
         if _changes_past(mine, first, known[run]):
             changed.add(run)
         known[run] = [replace(o, first_step=first, last_step=last) if o is mine else o for o in known[run]]
     if moved:
-        where = sa.and_(_T.run == sa.bindparam("of_run"), _T.epoch == sa.bindparam("of_epoch"))
-        values = {"first_step": sa.bindparam("first"), "last_step": sa.bindparam("last")}
-        connection.execute(sa.update(schema.epochs).where(where).values(**values), moved)
+        plainly(connection, _MOVE, moved)
     for run in sorted(changed):
         runs = schema.runs
         connection.execute(sa.update(runs).where(runs.c.run == run).values(revision=runs.c.revision + 1))
@@ -94,13 +95,18 @@ def read(connection: sa.Connection, run: str) -> list[Epoch]:
 def _of_runs(connection: sa.Connection, runs: Sequence[str]) -> dict[str, list[Epoch]]:
     """The processes of several runs, each run's oldest first."""
     found: dict[str, list[Epoch]] = {run: [] for run in runs}
-    columns = (_T.run, _T.epoch, _T.begun, _T.first_step, _T.last_step, _T.ended)
     for start in range(0, len(runs), _AT_ONCE):
-        some = runs[start : start + _AT_ONCE]
-        chosen = _T.run == some[0] if len(some) == 1 else _T.run.in_(some)  # a list is compiled anew each time
-        for run, *about in connection.execute(sa.select(*columns).where(chosen).order_by(_T.begun, _T.epoch)):
+        some = tuple(runs[start : start + _AT_ONCE])
+        for run, *about in plainly(connection, _of_so_many(len(some)), some):
             found[run].append(Epoch(*about))
     return found
+
+
+@lru_cache(maxsize=_AT_ONCE)
+def _of_so_many(count: int) -> str:
+    chosen = f"({', '.join('?' * count)})"
+    return f"""SELECT run, epoch, begun, first_step, last_step, ended FROM epochs WHERE run IN {chosen}
+    ORDER BY begun, epoch"""
 
 
 def current(connection: sa.Connection, run: str, epoch: sa.ColumnElement, step: sa.ColumnElement) -> sa.ColumnElement:

@@ -256,6 +256,11 @@ class StoreReader:
         rows = self._rows(query.order_by(table.c.id))
         return [Gap(row["run"], row["step"], row["time"], row["reason"], row["id"]) for row in rows]
 
+    def newest_gap(self) -> int:
+        """The id of the newest gap of all runs, 0 while there is none: whether it pays to ask for a run's."""
+        with self._engine.connect() as connection:
+            return int(connection.exec_driver_sql("SELECT max(id) FROM gaps").scalar() or 0)
+
     def concept_map(self, run: str) -> ConceptMap | None:
         """The run's frozen map of the words; None while it is not fitted yet.
 

@@ -221,6 +221,7 @@ gaps = sa.Table(
     sa.Column("capture", _Whole),
     sqlite_autoincrement=True,  # an id is never given twice, so that "after" means later
 )
+sa.Index("gaps_by_run", gaps.c.run, gaps.c.capture)
 
 images = sa.Table(
     "images",
@@ -350,8 +351,8 @@ def _create_or_upgrade(engine: sa.Engine) -> None:
         if version in _UPGRADABLE:
             for table in metadata.tables.values():
                 _add_columns(connection, table)
-                for index in table.indexes:
-                    index.create(connection, checkfirst=True)
+        for index in (index for table in metadata.tables.values() for index in table.indexes):
+            index.create(connection, checkfirst=True)  # also of this version: one more index changes no answer
         statement = insert(connection, meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(
             statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})

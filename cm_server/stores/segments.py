@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -24,6 +25,7 @@ from cm_server.stores.errors import MissingBytesError, StoreError
 ALIGNMENT = 64
 SEGMENT_BYTES = 256 * 2**20
 """A segment is closed once it is larger than this."""
+_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,10 @@ class SegmentWriter:
         Raises:
             OSError: it is not.
         """
+        self._flush()
+        reach("segment-synced")
+
+    def _flush(self) -> None:
         if self._file is not None:
             try:
                 os.fdatasync(self._file.fileno())
@@ -125,7 +131,6 @@ class SegmentWriter:
                 with suppress(OSError):
                     self.close()
                 raise
-        reach("segment-synced")
 
     def close(self) -> None:
         """Closes the open segment; nothing is lost if the process is killed instead."""
@@ -143,6 +148,32 @@ class SegmentWriter:
         sync_folder(self._folder)
         self.name = path.relative_to(self._root).as_posix()
         return self._file
+
+
+class Syncer:
+    """Syncs segments of several runs at once: a disk takes little longer for sixteen files than for one."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+
+    def sync(self, segments: Collection[SegmentWriter]) -> None:
+        """Returns when everything appended to these segments is on the disk.
+
+        Raises:
+            OSError: of one of them it is not.
+        """
+        if len(segments) == 1:
+            return next(iter(segments)).sync()
+        self._pool = self._pool or ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="sync")
+        ended = wait([self._pool.submit(segment._flush) for segment in segments])
+        for future in ended.done:
+            future.result()
+            reach("segment-synced")
+
+    def close(self) -> None:
+        """Ends its threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 def next_path(folder: Path) -> Path:

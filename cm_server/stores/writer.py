@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,12 +22,12 @@ from cm_server.fault_points import reach
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import epochs, schema
 from cm_server.stores.compaction import Step, compact_index
-from cm_server.stores.dialect import insert, marks
+from cm_server.stores.dialect import insert, plainly
 from cm_server.stores.durable import AtomicFile, make_folder, sync_folder
 from cm_server.stores.errors import StoreError, StoreInUseError, cannot_open
 from cm_server.stores.pictures import PictureWriter
-from cm_server.stores.seals import seal_of
-from cm_server.stores.segments import Extent, SegmentWriter
+from cm_server.stores.segments import Extent, SegmentWriter, Syncer
+from cm_server.stores.snapshot_rows import KnownCaptures, add_layers, add_snapshot, finite_fields
 
 _TRIED_BYTES = 64 * 1024
 ScalarRow = tuple[int, int, float, Mapping[str, float | None]]
@@ -33,6 +35,7 @@ ScalarRow = tuple[int, int, float, Mapping[str, float | None]]
 # In the driver's own words: tens of thousands of rows a second leave no time for dictionaries.
 _ADD_SCALAR = """INSERT INTO scalars (run, epoch, number, name, step, time, value) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING"""
+_FORGET_GAP = "DELETE FROM gaps WHERE run = ? AND epoch = ? AND capture = ?"
 
 
 class StoreWriter:
@@ -51,6 +54,7 @@ class StoreWriter:
         self._lock = lock_folder(self.directory)
         self._together: sa.Connection | None = None
         self._segments: dict[str, SegmentWriter] = {}
+        self._known, self._syncer = KnownCaptures(), Syncer()
         try:
             self._engine = schema.open_engine(self.directory, writer=True)
             sync_folder(self.directory)
@@ -66,6 +70,7 @@ class StoreWriter:
         """Closes files and the index."""
         for segment in self._segments.values():
             segment.close()
+        self._syncer.close()
         self.pictures.close()
         self._engine.dispose()
         self._lock.close()
@@ -118,11 +123,13 @@ class StoreWriter:
     def save_run(self, run: str, **values: object) -> None:
         """Inserts the run, or changes the given columns of it."""
         now = time.time()
-        fresh = {"name": run, "state": "waiting", "created": now} | values | {"run": run, "updated": now}
         change = values | {"updated": now}
+        plain = [json.dumps(value) if isinstance(value, dict | list | tuple) else value for value in change.values()]
         with self.transaction() as connection:
-            statement = insert(connection, schema.runs).values(**fresh)
-            connection.execute(statement.on_conflict_do_update(index_elements=["run"], set_=change))
+            if plainly(connection, _change_run(tuple(change)), (*plain, run)).rowcount:
+                return
+            fresh = {"name": run, "state": "waiting", "created": now} | change | {"run": run}
+            connection.execute(sa.insert(schema.runs).values(**fresh))
 
     def save_layers(self, run: str, layers: Sequence[tuple[str, int]]) -> None:
         """Records which layers the run captures, in the network's order, with their unit counts."""
@@ -134,10 +141,7 @@ class StoreWriter:
 
     def has_capture(self, run: str, epoch: str, capture: int) -> bool:
         """Whether this capture is already committed (a client sends again what it saw no ack for)."""
-        table = schema.snapshots.c
-        query = sa.select(sa.literal(1)).where(table.run == run, table.epoch == epoch, table.capture == capture)
-        with self.transaction() as connection:
-            return connection.execute(query).first() is not None
+        return self._known.has(self.transaction, run, epoch, capture)
 
     def commit_snapshot(self, report: SnapshotReport) -> int:
         """Stores one report, whole or not at all.
@@ -145,18 +149,32 @@ class StoreWriter:
         Returns:
             The snapshot's sequence number, growing over all runs.
         """
+        return self.commit_snapshots([report])[0]
+
+    def commit_snapshots(self, reports: Sequence[SnapshotReport]) -> list[int]:
+        """Stores reports of several runs, all or none, for hardly more waiting on the disk than one takes.
+
+        Returns:
+            The snapshots' sequence numbers.
+        """
+        extents = [self._append(report) for report in reports]
+        self._syncer.sync([self._segments[run] for run in {report.run: 0 for report in reports}])
+        with self.transaction() as connection:
+            return [self._insert(connection, report, at) for report, at in zip(reports, extents, strict=True)]
+
+    def _append(self, report: SnapshotReport) -> dict[str, Extent]:
         segments = self._segments.get(report.run) or SegmentWriter(self.directory / "segments", report.run)
         self._segments[report.run] = segments
-        extents = {name: segments.append(layer.arrays.named()) for name, layer in report.layers.items()}
-        segments.sync()
-        with self.transaction() as connection:
-            sequence = _insert_snapshot(connection, report)
-            reach("snapshot-inserted")
-            epochs.note(connection, report.run, report.epoch, report.step, report.step)
-            _forget_gap(connection, report.run, report.epoch, report.capture)
-            for name in report.layers:
-                _insert_layer(connection, sequence, name, report, extents[name])
-            reach("layers-inserted")
+        return {name: segments.append(layer.arrays.named()) for name, layer in report.layers.items()}
+
+    def _insert(self, connection: sa.Connection, report: SnapshotReport, extents: Mapping[str, Extent]) -> int:
+        self._known.added(report.run, report.epoch, report.capture)
+        sequence = add_snapshot(connection, report)
+        reach("snapshot-inserted")
+        epochs.note(connection, report.run, report.epoch, report.step, report.step)
+        _forget_gap(connection, report.run, report.epoch, report.capture)
+        add_layers(connection, sequence, report, extents)
+        reach("layers-inserted")
         return sequence
 
     def add_scalars(self, run: str, epoch: str, rows: Iterable[ScalarRow]) -> None:
@@ -181,7 +199,7 @@ class StoreWriter:
             return
         told = [(run, epoch, [row[1] for row in rows]) for run, epoch, rows in batches if rows]
         with self.transaction() as connection:
-            connection.exec_driver_sql(marks(connection, _ADD_SCALAR), values)
+            plainly(connection, _ADD_SCALAR, values)
             reach("scalars-inserted")
             epochs.note_all(connection, [(run, epoch, min(steps), max(steps)) for run, epoch, steps in told])
 
@@ -208,7 +226,7 @@ class StoreWriter:
         """Inserts (id 0) or updates an alert; returns its id."""
         row = asdict(alert)
         row["value"] = alert.value if np.isfinite(alert.value) else None
-        row["details"] = _finite(dict(alert.details))
+        row["details"] = finite_fields(alert.details)
         key = row.pop("id")
         with self.transaction() as connection:
             if not key:
@@ -260,46 +278,19 @@ class StoreWriter:
             connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=row))
 
 
-def _insert_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
-    row = {
-        "run": report.run,
-        "capture": report.capture,
-        "step": report.step,
-        "captured_at": report.captured_at,
-        "received_at": report.received_at,
-        "committed_at": time.time(),
-        "seconds": dict(report.seconds),
-        "epoch": report.epoch,
-        "probe_fingerprint": report.probe_fingerprint,
-    }
-    return _new_key(connection, schema.snapshots, row)
-
-
-def _insert_layer(connection: sa.Connection, sequence: int, name: str, report: SnapshotReport, extent: Extent) -> None:
-    layer = report.layers[name]
-    row = {"sequence": sequence, "layer": name, "run": report.run, "step": report.step}
-    row |= {"summary": _finite(asdict(layer.summary))} | asdict(extent)
-    connection.execute(sa.insert(schema.layer_reports), row | {"seal": seal_of(row)})
-    if layer.descriptions:
-        told = {"sequence": sequence, "layer": name, "texts": list(layer.descriptions)}
-        connection.execute(sa.insert(schema.layer_descriptions), told)
-
-
 def _forget_gap(connection: sa.Connection, run: str, epoch: str, capture: int) -> None:
-    gap = schema.gaps.c
-    where = sa.and_(gap.run == run, gap.epoch == epoch, gap.capture == capture)
-    connection.execute(sa.delete(schema.gaps).where(where))
+    plainly(connection, _FORGET_GAP, (run, epoch, capture))
+
+
+@lru_cache(maxsize=64)
+def _change_run(columns: tuple[str, ...]) -> str:
+    return f"UPDATE runs SET {', '.join(f'{schema.runs.c[name].name} = ?' for name in columns)} WHERE run = ?"
 
 
 def _new_key(connection: sa.Connection, table: sa.Table, row: Mapping[str, object]) -> int:
     key = connection.execute(sa.insert(table), row).inserted_primary_key
     assert key is not None  # one row was inserted
     return int(key[0])
-
-
-def _finite(values: Mapping[str, object]) -> dict[str, object]:
-    """NaN and infinity become None: JSON has no such numbers."""
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
 
 
 def lock_folder(directory: Path) -> BinaryIO:

