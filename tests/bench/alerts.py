@@ -22,13 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from alert_fresh import FRESH
 from alert_series import HELD_OUT, TUNED, Series, draw
 
 from cm_server.rules import RuleBook
 from cm_server.rules.history import plain_summary, read_history
 from cm_server.rules.replay import Sample, replay
 
-WORLDS = {"tuned": TUNED, "held-out": HELD_OUT}
+WORLDS = {"tuned": TUNED, "held-out": HELD_OUT, "fresh": FRESH}
 REAL = Path(__file__).parents[1] / "data" / "alerts"
 LONG = 120
 LARGE = 0.03
