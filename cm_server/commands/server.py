@@ -96,6 +96,13 @@ RETAIN = Option(
 RUN_LIMIT = Option(
     "run_limit", str, "", "most bytes of arrays per run, such as 20GB; older ones go first", metavar="SIZE"
 )
+ARCHIVE = Option(
+    "archive",
+    str,
+    "",
+    "object store that closed array files move to, such as s3://bucket/prefix (whatever fsspec opens)",
+    metavar="URL",
+)
 DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
 GUARDS = (
     Option("keys", str, "", "folder made by keygen; needed to listen anywhere but on loopback", metavar="DIR"),
@@ -122,6 +129,7 @@ OPTIONS = (
     ALLOW_COMMANDS,
     RETAIN,
     RUN_LIMIT,
+    ARCHIVE,
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
 
@@ -207,6 +215,7 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             http=values["http"],
             stop_seconds=values["stop_seconds"],
             retention=keep,
+            archive=values["archive"],
             guards=_guards(values),
         )
     )

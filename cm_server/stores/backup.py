@@ -26,6 +26,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from cm_server.stores import schema
+from cm_server.stores.archive import FILE as ARCHIVE
 from cm_server.stores.copying import copy_rows
 from cm_server.stores.errors import StoreError
 from cm_server.stores.location import SQLITE_INDEX, Database, database_of, has_index
@@ -184,6 +185,9 @@ def _tie_down(store: Path, tied: Path) -> None:
 
 
 def _files(store: Path) -> Iterator[Path]:
+    """Files to copy; of array files in an archive only where that is."""
+    if (store / ARCHIVE).exists():
+        yield store / ARCHIVE
     for folder in FOLDERS:
         for path in sorted((store / folder).rglob("*")):
             if path.is_file() and not path.name.startswith("."):

@@ -15,13 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from cm_server.stores import schema
+from cm_server.stores.archive import archive_of, free_archived, stretches
 from cm_server.stores.dialect import is_postgres
 from cm_server.stores.errors import StoreError
 from cm_server.stores.pictures import FOLDER as IMAGES
 from cm_server.stores.pictures import KEY_BYTES
 from cm_server.stores.pictures import PART as ALL_IMAGES
 from cm_server.stores.removal import SEGMENTS, free_segments, live_segments
-from cm_server.stores.segments import SegmentWriter, extent_of, intact, read_bytes
+from cm_server.stores.segments import SegmentWriter, extent_of, intact
 
 WORTH_IT = 0.25
 """A segment is written anew where more than this share of it is dead."""
@@ -82,6 +83,8 @@ def compact(begin: Begin, records: Records, writing: str) -> Iterator[Step]:
     with begin() as connection:
         live = live_segments(connection, records.table, records.only)
     yield Step(records.folder, free_segments(records.root, records.folder, {*live, writing}))
+    if records.root.name == SEGMENTS and (archive := archive_of(records.root.parent)) is not None:
+        yield Step(records.folder, free_archived(archive, records.folder, live))
     sparse = [name for name, used in live.items() if name != writing and _is_sparse(records.root / name, used)]
     if sparse:
         writer = SegmentWriter(records.root, records.folder)  # what is left of several goes into one
@@ -131,7 +134,7 @@ def _some(begin: Begin, records: Records, segment: str) -> Sequence[Mapping[str,
 
 
 def _payload(root: Path, segment: str, row: Mapping[str, Any]) -> bytes:
-    payload = read_bytes(root / segment, row["offset"], row["length"])
+    (payload,) = stretches(root, segment, [row["offset"]], row["length"])
     if not intact(payload, extent_of(row)):
         raise StoreError(f"{segment} is damaged at byte {row['offset']}: it is left as it is")
     return payload

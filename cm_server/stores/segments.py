@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from cm_server.fault_points import reach
+from cm_server.stores.archive import stretches
 from cm_server.stores.durable import make_folder, sync_folder
-from cm_server.stores.errors import MissingBytesError, StoreError
+from cm_server.stores.errors import StoreError
 
 ALIGNMENT = 64
 SEGMENT_BYTES = 256 * 2**20
@@ -197,7 +198,7 @@ def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
     Raises:
         StoreError: the bytes are missing or do not match their checksum.
     """
-    payload = read_bytes(root / extent.segment, extent.offset, extent.length)
+    (payload,) = stretches(root, extent.segment, [extent.offset], extent.length)
     if not intact(payload, extent):
         raise StoreError(
             f"{extent.segment} is damaged at byte {extent.offset}: the checksum of this snapshot does not match; "
@@ -221,19 +222,3 @@ def _pack(arrays: Mapping[str, np.ndarray]) -> tuple[tuple[ArraySpec, ...], byte
 def _view(payload: bytes, spec: ArraySpec) -> np.ndarray:
     count = int(np.prod(spec.shape, dtype=np.int64))
     return np.frombuffer(payload, dtype=spec.dtype, count=count, offset=spec.offset).reshape(spec.shape)
-
-
-def read_bytes(path: Path, offset: int, length: int) -> bytes:
-    """Some bytes of a segment.
-
-    Raises:
-        StoreError: they are not there.
-    """
-    try:
-        with path.open("rb") as file:
-            data = os.pread(file.fileno(), length, offset)
-    except FileNotFoundError:
-        raise MissingBytesError(f"{path} is missing: restore it from a backup, or delete the run") from None
-    if len(data) != length:
-        raise StoreError(f"{path} ends early: {len(data)} of {length} bytes at byte {offset}")
-    return data

@@ -22,9 +22,9 @@ from promised import FINGERPRINT, LAYERS, Client, images
 from cm_server.cli import main
 from cm_server.report import ConceptMap, LayerArrays, LayerReport, LayerSummary, SnapshotReport
 from cm_server.stores import schema
+from cm_server.stores.archive import stretches
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
-from cm_server.stores.segments import read_bytes
 from cm_server.stores.verify import verify
 from cm_server.stores.writer import StoreWriter
 
@@ -210,7 +210,7 @@ def test_a_changed_place_of_an_array_is_found_when_it_is_read(copy: Path) -> Non
 def test_records_of_earlier_versions_stay_readable_and_their_damage_is_found(copy: Path) -> None:
     """Their checksum is of the bytes alone."""
     row = next(r for r in records(copy, schema.layer_reports) if (r["run"], r["step"], r["layer"]) == ("a", 0, "conv"))
-    payload = read_bytes(copy / "segments" / row["segment"], row["offset"], row["length"])
+    (payload,) = stretches(copy / "segments", row["segment"], [row["offset"]], row["length"])
     connection = sqlite3.connect(copy / "index.sqlite")
     where = (zlib.crc32(payload), row["sequence"], row["layer"])
     connection.execute("UPDATE layer_reports SET crc32 = ? WHERE sequence = ? AND layer = ?", where)
