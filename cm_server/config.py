@@ -15,7 +15,7 @@ import difflib
 import math
 import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class Option:
         minimum: smallest allowed number.
         metavar: what ``--help`` shows for the value.
         in_file: whether it may stand in a TOML file; what vouches for the file may not.
+        read: makes of the value what the program uses; raises `ValueError` or `RuntimeError` in words.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Option:
     minimum: float | None = None
     metavar: str | None = None
     in_file: bool = True
+    read: Callable[[Any], Any] | None = None
 
     @property
     def flag(self) -> str:
@@ -81,7 +83,7 @@ class Option:
             raise ConfigError(f"{origin} is {value!r}: choose one of {', '.join(self.choices)}")
         if self.minimum is not None and result < self.minimum:
             raise ConfigError(f"{origin} is {value!r}: give {self.minimum:g} or more")
-        return result
+        return result if self.read is None else self.read(result)
 
     def _cast(self, value: object) -> Any:
         if self.kind is bool:
@@ -241,6 +243,23 @@ def default_store() -> str:
     """Where runs are kept if nothing is said: the user's data folder."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return str(Path(base) / "concept-monitor")
+
+
+def _folder_of_store(store: str) -> str:
+    from cm_server.stores.location import folder_of
+
+    return folder_of(store, Path(default_store()).parent / "concept-monitor-stores")
+
+
+STORE = Option(
+    "store",
+    str,
+    default_store(),
+    "folder of runs; also sqlite:///FOLDER, or postgresql://USER@HOST/NAME?folder=FOLDER for its index in a database",
+    metavar="DIR",
+    read=_folder_of_store,
+)
+"""Where the runs are: of every command that reads or writes them."""
 
 
 def default_keys() -> str:

@@ -54,6 +54,11 @@ class KeepingDesk:
             self._on_change(run)
         return answer
 
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that takes a while."""
+        return any(job is not None and not job.state["done"] for job in (self._keeper.job, self._own))
+
     def tick(self) -> bool:
         """Takes one step of what is under way, at most a few megabytes of work.
 

@@ -14,6 +14,8 @@ RANK = {"info": 0, "warning": 1, "error": 2}
 MATCHED = ("run", "rule", "layer", "severity")
 """What a silence can match."""
 FIRING, RESOLVED = "firing", "resolved"
+WORSE = "worse"
+"""What a channel was told of an alert that fires, once it was told that it became an error."""
 QUEUED, DELIVERED, DEAD = "queued", "delivered", "dead"
 
 
@@ -67,7 +69,7 @@ class Told:
     """What a channel was last told of an alert.
 
     Attributes:
-        status: ``firing`` or ``resolved``.
+        status: ``firing``, ``worse`` or ``resolved``.
         severity: the worst it was told as.
         at: when that notice was written.
         delivered: whether any notice that it fires has arrived; only then is there a resolution to send.

@@ -38,6 +38,8 @@ from cm_server.result_desk import ResultDesk
 from cm_server.rules import RuleBook
 from cm_server.status_server import StatusError, StatusServer
 from cm_server.store_trouble import StoreTrouble
+from cm_server.stores.archive import use
+from cm_server.stores.archiving import Archiver
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
@@ -67,6 +69,7 @@ class ServiceSettings:
         stop_seconds: how long a stop may take to analyse and commit what clients have handed over.
         retention: which snapshots keep their arrays.
         guards: who may connect, how many, and how much memory that may take.
+        archive: the object store that closed array files move to; empty for none.
     """
 
     listen: str
@@ -80,6 +83,7 @@ class ServiceSettings:
     stop_seconds: float = 10.0
     retention: Retention = field(default_factory=Retention)
     guards: Guards = field(default_factory=Guards)
+    archive: str = ""
 
 
 class Service:
@@ -107,6 +111,7 @@ class Service:
         self._metrics, self._vitals = Metrics(), Vitals(settings.store)
         try:
             self._writer = StoreWriter(settings.store)
+            archive = use(settings.store, settings.archive) if settings.archive else None
             self.listen = bind(self._socket, "--listen", settings.listen)
             with taken("--events", settings.events):
                 self._publisher = EventPublisher(self._context, settings.events, self._gate.guard_events)
@@ -128,6 +133,9 @@ class Service:
             settings.retention,
             lambda run: self._publisher.publish("run", run),
         )
+        self._archiver: Archiver | None = None
+        if archive is not None:
+            self._archiver = Archiver(settings.store, archive, self._writer.writing, lambda: self._keeping.busy)
         self._anchors = AnchorDesk(self._writer, self._reader, settings.worker.anchors, self._on_anchors)
         self._questions = QuestionDesk(settings.store, settings.worker.encoder, lambda: self._worker.vocabulary, cache)
         self._delivery = DeliveryDesk(
@@ -182,6 +190,8 @@ class Service:
         self._guarded(self._mark_abandoned)
         self._worker.start()
         self._questions.start()
+        if self._archiver is not None:
+            self._archiver.start()
         write_discovery(self._store, reachable(self.listen), reachable(self.events))
         if self._status is not None:
             self._status.start()
@@ -265,6 +275,8 @@ class Service:
         """Commits and acknowledges what is with the analysis, in the time a stop may take; takes nothing new."""
         poller.unregister(self._socket)
         self._questions.stop()
+        if self._archiver is not None:
+            self._archiver.stop()
         most = min(self._stop_seconds, _IDLE_STOP_SECONDS) if self.outgrown else self._stop_seconds
         asked = time.monotonic()
         while (not (ended := self._worker.stop(timeout=0)) or self.left) and self._stops == 1:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 
 from cm_client.keys import Keys
 from cm_server.events import read_discovery
+from cm_server.stores.errors import why_unwritable
 from dashboard import callbacks, export, feed, finding, images, neuron_export, readiness
 from dashboard.access import Access, access_for
 from dashboard.components.shell import shell
@@ -91,6 +92,12 @@ def _endpoint(store: Path, events: str | None) -> Callable[[], str | None]:
 
 def _problem(error: Exception) -> None:
     """An error in a callback: said on the page, until that part answers again, and in the log; not swallowed."""
-    LOG.error("the page could not be drawn: %s", error, exc_info=error)
+    reason = why_unwritable(error)
+    if reason:  # of the store, not of the program: where it was raised tells nobody anything
+        LOG.error("the store cannot be read: %s", reason)
+        said = f"The store cannot be read: {reason}. Try again in a moment."
+    else:
+        LOG.error("the page could not be drawn: %s", error, exc_info=error)
+        said = f"This view could not be drawn: {error}"
     part = str(ctx.triggered_id or "").removesuffix("-now")
-    set_props("problem", {"children": f"This view could not be drawn: {error}", "data-part": part})
+    set_props("problem", {"children": said, "data-part": part})

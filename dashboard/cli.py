@@ -22,9 +22,9 @@ from cm_server.config import (
     DASHBOARD_DOOR,
     DEFAULT_DASHBOARD_PORT,
     KEY,
+    STORE,
     ConfigError,
     Option,
-    default_store,
     parser_for,
     resolve,
 )
@@ -37,7 +37,7 @@ from dashboard.listening import DashboardError, address, bind, checked_url
 from dashboard.tokens import kept_token, new_token
 
 OPTIONS = (
-    Option("store", str, default_store(), "folder of the runs", metavar="DIR"),
+    STORE,
     Option("host", str, "127.0.0.1", "address to serve at"),
     Option("port", int, DEFAULT_DASHBOARD_PORT, "port to serve at, 0 for a free one", minimum=0),
     Option("events", str, "", "the server's event address; empty: as the store says", metavar="ADDRESS"),

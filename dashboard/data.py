@@ -18,6 +18,7 @@ from cm_server.report import Alert, ConceptMap, Gap, LayerReport, RunInfo, Scala
 from cm_server.stores.anchors import AnchorReader
 from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.errors import StoreError
+from cm_server.stores.location import has_index
 from cm_server.stores.reader import StoreReader
 from dashboard.drawn import Drawn
 
@@ -102,7 +103,7 @@ class Source:
     def reader(self) -> StoreReader | None:
         """The store's reader; None while there is no store."""
         with self._lock:
-            if self._reader is None and (self.directory / "index.sqlite").exists():
+            if self._reader is None and has_index(self.directory):
                 try:
                     self._reader = StoreReader(self.directory)
                 except StoreError:

@@ -16,6 +16,7 @@ from typing import Any
 
 from cm_server.events import read_discovery
 from cm_server.report import Gap, RunInfo, SnapshotInfo
+from cm_server.stores.location import database_of
 from cm_server.stores.schema import SCHEMA_VERSION
 from cm_server.version import VERSION
 from dashboard.data import RunData, Source
@@ -53,13 +54,14 @@ class ServerHealth:
 
 @dataclass(frozen=True)
 class StoreHealth:
-    """The store's folder: bytes used by arrays and index, bytes free on its disk."""
+    """The store's folder: bytes used by arrays and index, bytes free on its disk; the database that has the index."""
 
     directory: str = ""
     schema: int = SCHEMA_VERSION
     arrays: int = 0
     index: int = 0
     free: int = 0
+    database: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,9 @@ class Health:
             index = sum(size(path) for path in folder.glob("index.sqlite*"))
             self._sizes = (sum(size(path) for path in (folder / "segments").rglob("*.seg")), index)
             self._sized_until = time.monotonic() + _SIZE_SECONDS
-        return StoreHealth(str(folder), SCHEMA_VERSION, *self._sizes, shutil.disk_usage(folder).free)
+        database = database_of(folder)
+        about = (str(folder), SCHEMA_VERSION, *self._sizes, shutil.disk_usage(folder).free)
+        return StoreHealth(*about, database.url if database is not None else "")
 
 
 def server_of(store: Path) -> ServerHealth:

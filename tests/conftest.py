@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from postgres_cluster import Cluster, NoPostgresError, cluster
+
+from cm_server.stores.location import folder_of
 
 
 @pytest.fixture(autouse=True)
@@ -19,3 +24,20 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
         monkeypatch.delenv(f"CM_{name}", raising=False)
     for name in ("START_STEP", "PLANNED_STEPS", "CONFIG", "STORE", "KEY", "KEYS"):
         monkeypatch.delenv(f"CM_{name}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server of the tests' own; skipped where there is none."""
+    pytest.importorskip("psycopg", reason='the driver is not installed: pip install "concept-monitor[postgres]"')
+    try:
+        with cluster() as found:
+            yield found
+    except NoPostgresError as reason:
+        pytest.skip(f"no PostgreSQL here: {reason}")
+
+
+@pytest.fixture
+def in_postgres(postgres: Cluster, tmp_path: Path) -> Path:
+    """The folder of a store that does not exist yet, whose index is a database of its own."""
+    return Path(folder_of(f"{postgres.database()}&folder={quote(str(tmp_path / 'in-postgres'))}", tmp_path))

@@ -188,7 +188,7 @@ def _array(kind: str, described: Any, frames: Sequence[Any]) -> dict[str, np.nda
     if len(frames) != 1 or not (isinstance(described, list) and len(described) == 3):
         raise ProtocolError(f"{kind} needs one array frame and its description")
     name, dtype, shape = described
-    if name not in wanted or dtype not in limits.DTYPES:
+    if name not in wanted or not isinstance(dtype, str) or dtype not in limits.DTYPES:
         raise ProtocolError(f"{kind} carries {str(name)[:64]!r} of dtype {str(dtype)[:16]!r}: not allowed")
     _check_shape(kind, shape, np.dtype(dtype).itemsize, len(frames[0]))
     return {name: np.frombuffer(frames[0], dtype=dtype).reshape(shape)}

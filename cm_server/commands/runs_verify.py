@@ -12,6 +12,7 @@ from typing import Any
 from cm_server.commands.server import PLACES
 from cm_server.config import Option, parser_for, resolve
 from cm_server.stores.isolation import isolate
+from cm_server.stores.location import has_index
 from cm_server.stores.verify import Damage, Findings, verify
 from cm_server.stores.writer import StoreWriter
 
@@ -38,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     flags = parser_for("concept-monitor runs verify", _DESCRIPTION, OPTIONS).parse_args(list(arguments))
     values = resolve(OPTIONS, flags, "runs")
     store = Path(values["store"])
-    writer = StoreWriter(store) if values["isolate"] and (store / "index.sqlite").exists() else None
+    writer = StoreWriter(store) if values["isolate"] and has_index(store) else None
     try:
         found = _watched(store, quiet=values["json"])
         isolated = isolate(writer, found.damages) if writer is not None else 0

@@ -18,10 +18,10 @@ from cm_server import logs
 from cm_server.config import (
     DEFAULT_EVENTS,
     DEFAULT_INGEST,
+    STORE,
     ConfigError,
     Option,
     default_cache,
-    default_store,
     parser_for,
     read_file,
     resolve,
@@ -79,7 +79,7 @@ ANALYSIS = (
     Option("nice", int, 0, "added to the process's niceness, to stay out of a training run's way", minimum=0),
 )
 PLACES = (
-    Option("store", str, default_store(), "folder of runs", metavar="DIR"),
+    STORE,
     Option("cache", str, default_cache(), "folder of embeddings and maps", metavar="DIR"),
 )
 RULES = Option("rules", str, "", "TOML file of alert rules; default: [alerts] of the configuration", metavar="FILE")
@@ -96,6 +96,13 @@ RETAIN = Option(
 )
 RUN_LIMIT = Option(
     "run_limit", str, "", "most bytes of arrays per run, such as 20GB; older ones go first", metavar="SIZE"
+)
+ARCHIVE = Option(
+    "archive",
+    str,
+    "",
+    "object store that closed array files move to, such as s3://bucket/prefix (whatever fsspec opens)",
+    metavar="URL",
 )
 DELIVER = Option("deliver", bool, True, "deliver alerts to the [notify…] channels of the TOML file")
 GUARDS = (
@@ -123,6 +130,7 @@ OPTIONS = (
     ALLOW_COMMANDS,
     RETAIN,
     RUN_LIMIT,
+    ARCHIVE,
 )
 _DESCRIPTION = "Starts the server: takes captures, names what units respond to, stores reports, raises alerts."
 
@@ -208,6 +216,7 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             http=values["http"],
             stop_seconds=values["stop_seconds"],
             retention=keep,
+            archive=values["archive"],
             guards=_guards(values),
         )
     )

@@ -15,6 +15,8 @@ HOLD = 3
 """Evaluations in a row that a finding must hold for, unless its rule says otherwise."""
 CLEAR = 5
 """Evaluations in a row that it must be absent for."""
+GROWING = 5
+"""Evaluations that a warning which is about to become an error waits for that: it is told once then, as what it is."""
 Severity = Literal["info", "warning", "error"]
 State = Literal["pending", "firing", "recovering", "resolved", "ended"]
 RANK: Mapping[str, int] = {"info": 0, "warning": 1, "error": 2}
@@ -34,6 +36,7 @@ class Finding:
         message: the reading in plain words.
         details: the numbers behind it; ``since_step`` is the step to compare this one with.
         at_once: fires without waiting.
+        growing: a warning that will be an error within `GROWING` evaluations if it goes on so.
     """
 
     rule: str
@@ -42,6 +45,7 @@ class Finding:
     message: str
     details: Mapping[str, object] = field(default_factory=dict)
     at_once: bool = False
+    growing: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ class AlertMachine:
         entry.finding, entry.peak = finding, max(entry.peak, RANK[finding.severity])
         if entry.state == "pending":
             entry.count += 1
-            if entry.count < self._of(rule).hold and not finding.at_once:
+            patience = self._of(rule).hold + (GROWING if finding.growing else 0)
+            if entry.count < patience and not finding.at_once:
                 return Transition(rule, "pending", step, finding) if fresh else None
         elif entry.state == "firing" and not worse:
             return None

@@ -3,6 +3,9 @@
 Nothing here reacts to single transitions. `Delivery.due` compares what each channel *has been told* of an alert with
 what the alert *is*, and asks for the difference. So a restart is no special case: with the alerts and the `Told`
 records read back, the same question gives the same answer, and what was told is not told again.
+
+People hear of an incident twice at most: when it begins, and when it becomes an error or else is over. That an error is
+over goes along with the next notice of its run; receivers that keep a list get it at once.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from cm_server.core.muting import inhibited
-from cm_server.notices import FIRING, OPEN_STATES, RANK, RESOLVED, Item, Notice, Silence, Told, matches
+from cm_server.notices import FIRING, OPEN_STATES, RANK, RESOLVED, WORSE, Item, Notice, Silence, Told, matches
 from cm_server.report import Alert
 
 KEPT_SECONDS = 24 * 3600.0
@@ -44,7 +47,8 @@ class Route:
         channel: its name.
         minimum: lowest severity, ``warning`` or ``error``; ``info`` never goes out.
         runs, rules, layers: exact values or globs, any of which must match.
-        tells_ended: tell also that a run ended while the alert was firing (receivers that keep a list need it).
+        tells_ended: tell also that a run ended while the alert was firing, and the end of everything that was told
+            (receivers that keep a list need it).
         refreshes: repeat acknowledged alerts too (receivers that forget what is not repeated need it).
     """
 
@@ -116,6 +120,8 @@ class Delivery:
         notices, waiting = [], {}
         for route in self._routes:
             for run, items in self._wanted(route, now, lives).items():
+                if all(self._goes_along(route, item) for item in items):
+                    continue
                 key = (route.channel, run)
                 waiting[key] = self._waiting.get(key, now)
                 if hurry or self._ripe(key, waiting[key], items, now):
@@ -142,8 +148,17 @@ class Delivery:
 
     def _told(self, notice: Notice, item: Item) -> Told:
         before = self.told.get((notice.channel, item.alert.id))
+        status = item.status
+        if before is not None and before.status != RESOLVED and status == FIRING:
+            rose = RANK.get(item.alert.severity, 0) > RANK.get(before.severity, 0)
+            status = WORSE if rose else before.status
         severity = max((item.previous or "info", item.alert.severity), key=lambda s: RANK.get(s, 0))
-        return Told(item.status, severity, notice.created, before is not None and before.delivered)
+        return Told(status, severity, notice.created, before is not None and before.delivered)
+
+    def _goes_along(self, route: Route, item: Item) -> bool:
+        """Whether an item is no reason for a notice, but has its place in one."""
+        told = self.told.get((route.channel, item.alert.id))
+        return item.status == RESOLVED and not route.tells_ended and told is not None and told.status == WORSE
 
     def _wanted(self, route: Route, now: float, lives: Callable[[str], bool]) -> dict[str, list[Item]]:
         found: dict[str, list[Item]] = {}
@@ -164,7 +179,7 @@ class Delivery:
         if told is None:  # over before anybody was told: a resolved one is no news, an ended one is
             late = alert.state == "ended" and route.takes(alert) and self._is_fresh(alert, now)
             return FIRING if late and not inhibited(alert, self._alerts.values()) else None
-        if told.status == FIRING and told.delivered and (alert.state != "ended" or route.tells_ended):
+        if told.status != RESOLVED and told.delivered and (alert.state != "ended" or route.tells_ended):
             return RESOLVED
         return None
 
@@ -193,7 +208,7 @@ class Delivery:
     def _forget(self, now: float) -> None:
         """Lets go of alerts that are over, so that a server that runs for months does not grow."""
         for alert in [a for a in self._alerts.values() if a.state not in OPEN_STATES]:
-            open_ends = any(self.told[c, a].status == FIRING for c, a in self._told_of(alert.id))
+            open_ends = any(self.told[c, a].status != RESOLVED for c, a in self._told_of(alert.id))
             old = now - alert.updated > (KEPT_SECONDS if open_ends else self._timing.fresh)
             if old:
                 del self._alerts[alert.id]

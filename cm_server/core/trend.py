@@ -20,16 +20,16 @@ from statistics import median
 
 import numpy as np
 
-SAMPLES = 20
-"""A drop is expressed per this many values."""
-WINDOWS = (20, 40, 80)
+from cm_server.core.slope import SAMPLES, SPANS, Slope, slope_of, slopes_of
+
 SCALES = (5, 10, 20, 40)
 """Windows of the levels that a rise is looked for in."""
 _BEST_SCALES = (9, 20, 40)
 _BEST_ROOTS = tuple(map(math.sqrt, _BEST_SCALES))
 _LEVEL = 5
 _START = 3
-_KEPT = 2 * WINDOWS[-1]
+_PACE = 3
+_KEPT = SPANS[-1]
 _CLIP = 3.0
 _PRIOR_RHO, _PRIOR_WEIGHT = 0.4, 80
 """A hundred values say little about autocorrelation: what is usual counts as eighty more."""
@@ -69,7 +69,7 @@ class Trend:
         noise: scatter of single values.
         rises: for each window of `SCALES` that is filled: by how much its level stands above the best level before it,
             the best's uncertainty taken off, and the standard error of the window's level.
-        turning: how many standard errors the last 5 values lie below the 15 before them (negative: above).
+        pace: by how much it rose per value lately: the last 3 values against the 3 before them.
     """
 
     start: float
@@ -80,26 +80,11 @@ class Trend:
     reference: float
     noise: Noise
     rises: tuple[tuple[float, float], ...]
-    turning: float
+    pace: float
 
     def above(self, sigmas: float) -> float:
         """By how much the series stands above its best level for certain: ``sigmas`` standard errors taken off."""
         return max((above - sigmas * error for above, error in self.rises), default=-math.inf)
-
-
-@dataclass(frozen=True)
-class Slope:
-    """Where a series is heading.
-
-    Attributes:
-        drop: how far it falls per `SAMPLES` values (negative: it rises).
-        error: standard error of the drop.
-        window: values the slope was fitted to.
-    """
-
-    drop: float
-    error: float
-    window: int
 
 
 class Track:
@@ -168,19 +153,26 @@ class Track:
         """
         noise = self.trend().noise
         if self._slope is None or self._slope[:2] != (self.count, precise):
-            self._slope = (self.count, precise, _slope(np.array(self._recent), noise, precise))
+            self._slope = (self.count, precise, slope_of(np.array(self._recent), noise.long_run, precise))
         return self._slope[2]
+
+    def slopes(self) -> list[Slope]:
+        """Where the series is heading over the last 20 values, 26, 33 … and as far back as 160.
+
+        Raises:
+            ValueError: fewer than 5 values.
+        """
+        return slopes_of(np.array(self._recent), self.trend().noise.long_run)
 
     def _measure(self) -> Trend:
         values = list(self._recent)
         noise = noise_of(np.array(values))
         level, before = median(values[-_LEVEL:]), values[-SAMPLES:-_LEVEL]
-        earlier = median(before) if before else level
-        apart = noise.long_run * math.sqrt(1 / _LEVEL + 1 / max(1, len(before)))
+        lately = median(values[-_PACE:]) - median(values[-2 * _PACE : -_PACE])
         return Trend(
             start=self.start,
             level=level,
-            before=earlier,
+            before=median(before) if before else level,
             best=self.best if self.count >= _BEST_SCALES[0] else middle(values),
             best_step=self._best_step,
             reference=self._reference(1, noise),
@@ -190,19 +182,13 @@ class Track:
                 for m in SCALES
                 if m < len(self._bests)
             ),
-            turning=_in_errors(earlier - level, apart),
+            pace=lately / _PACE,
         )
 
     def _reference(self, back: int, noise: Noise) -> float:
         """The best level as it was known ``back - 1`` values ago, and surely not below the true one."""
         margin = _BEST_SIGMAS * noise.long_run
         return min(best + margin / root for best, root in zip(self._bests[-back], _BEST_ROOTS, strict=True))
-
-
-def _in_errors(difference: float, error: float) -> float:
-    if error > 0:
-        return difference / error
-    return math.copysign(math.inf, difference) if difference else 0.0
 
 
 def middle(values: Sequence[float]) -> float:
@@ -261,35 +247,3 @@ def _scatter(bends: np.ndarray) -> float:
     robust = 1.4826 * float(sizes[len(sizes) // 2])
     kept = np.minimum(sizes, _CLIP * robust) if robust else sizes
     return math.sqrt(float(kept @ kept) / len(kept))
-
-
-def theil_sen(values: np.ndarray) -> float:
-    """Median of the slopes between all pairs, per value.
-
-    Args:
-        values: ``[W]``, W >= 2, finite.
-
-    Example:
-        >>> theil_sen(np.array([3.0, 2.0, 100.0, 0.0, -1.0]))
-        -1.0
-    """
-    first, second, apart = _pairs(len(values))
-    slopes = (values[second] - values[first]) / apart
-    half = len(slopes) // 2
-    slopes.partition((half - 1, half) if len(slopes) % 2 == 0 else half)
-    return float(slopes[half]) if len(slopes) % 2 else float(slopes[half - 1] + slopes[half]) / 2
-
-
-@lru_cache(maxsize=128)
-def _pairs(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    first, second = np.triu_indices(count, k=1)
-    return first, second, (second - first).astype(float)
-
-
-def _slope(values: np.ndarray, noise: Noise, precise: float) -> Slope:
-    """Over the shortest window that is precise enough."""
-    counts = [min(window, len(values)) for window in WINDOWS]
-    # 12 / n^3: variance of a least-squares slope; Theil–Sen's is 1.05 times that for normal noise.
-    errors = [SAMPLES * noise.long_run * math.sqrt(1.05 * 12 / count**3) for count in counts]
-    chosen = next((i for i, error in enumerate(errors) if error <= precise), len(counts) - 1)
-    return Slope(-theil_sen(values[-counts[chosen] :]) * SAMPLES, errors[chosen], counts[chosen])

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from cm_server.core.trend import SAMPLES, Slope, Trend
+from cm_server.core.slope import SAMPLES, Slope
+from cm_server.core.trend import Trend
 from cm_server.core.watching import View
 
 

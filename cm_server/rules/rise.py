@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cm_server.core.alerting import Finding, Severity
+from cm_server.core.alerting import GROWING, Finding, Severity
 from cm_server.core.trend import Trend
 from cm_server.core.watching import View
 from cm_server.rules.base import RuleSettings, amount, dying, motion, numbers, setting, start
@@ -18,12 +18,14 @@ class _Standing(RuleSettings):
     error_progress: float = setting(0.5, "the same as a share of what was won", 0, 1)
     early: int = setting(45, "snapshots before a rise counts where nothing was won yet (a first hump)", 0, 100_000)
 
-    def _severity(self, view: View, trend: Trend, floor: float) -> Severity:
+    def _weight(self, view: View, trend: Trend, floor: float) -> tuple[Severity, bool]:
+        """How bad it is, and whether a warning is about to become an error."""
         above, progress = trend.level - trend.best, trend.start - trend.best
         worst = amount(view, self.error, self.error_of_scale)
-        lost = above > max(2 * floor, self.error_progress * progress)
-        bad = above > worst or lost
-        return "error" if bad else "warning"
+        limit = min(worst, max(2 * floor, self.error_progress * progress))
+        if above > limit:
+            return "error", False
+        return "warning", above + GROWING * trend.pace > limit
 
     def _too_early(self, view: View, trend: Trend, floor: float) -> bool:
         return view.d_anchor.count < self.early and trend.start - trend.best < 2 * floor
@@ -61,7 +63,8 @@ class ConceptJump(_Standing):
             "part. Look at the loss around this step."
         )
         details = numbers(trend, view.d_anchor.slope(floor / 4), since_step=trend.best_step)
-        return Finding("ConceptJump", self._severity(view, trend, floor), trend.level, message + dying(view), details)
+        severity, growing = self._weight(view, trend, floor)
+        return Finding("ConceptJump", severity, trend.level, message + dying(view), details, growing=growing)
 
     def _jumped(self, view: View, trend: Trend, floor: float) -> bool:
         much = max(floor, self.sigmas * trend.noise.sigma)
@@ -88,7 +91,7 @@ class ConceptRise(_Standing):
             return False
         trend = view.d_anchor.trend()
         floor = amount(view, self.amount, self.amount_of_scale)
-        severity = self._severity(view, trend, floor)
+        severity, growing = self._weight(view, trend, floor)
         if self.name in view.open:
             if not self._kept(view, trend, floor):
                 return False
@@ -102,7 +105,7 @@ class ConceptRise(_Standing):
             "augmentation, or a change in the data: compare the units that moved with those of the best step."
         )
         details = numbers(trend, slope, since_step=trend.best_step)
-        return Finding("ConceptRise", severity, trend.level, message + dying(view), details)
+        return Finding("ConceptRise", severity, trend.level, message + dying(view), details, growing=growing)
 
     def _rises(self, view: View, trend: Trend, floor: float) -> bool:
         stands = trend.level - trend.best > floor and trend.above(self.sigmas) > 0

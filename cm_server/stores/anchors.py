@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.anchors import MOST, AnchorError, UserAnchor
 from cm_server.stores import schema
+from cm_server.stores.dialect import insert
 
 Connect = Callable[[], AbstractContextManager[sa.Connection]]
 _TABLE = schema.user_anchors
@@ -70,7 +70,7 @@ class AnchorWriter:
         with self._begin() as connection:
             _require_room(connection, anchor)
             change = {name: row[name] for name in ("wish", "vector", "x", "y", "encoder", "author")}
-            statement = insert(_TABLE).values(**row)
+            statement = insert(connection, _TABLE).values(**row)
             connection.execute(statement.on_conflict_do_update(index_elements=["run", "word"], set_=change))
 
     def remove(self, run: str, word: str) -> None:

@@ -1,5 +1,7 @@
 """Copying a store while it is written, and putting a copy in place. A backup is a store: it can be opened as it is.
 
+Its index is a file, also where the store's is in a database: so a backup brings a store from one kind to the other.
+
 Array files are only ever appended to, so they are tied down first (hard links in the store's folder, where nobody can
 remove the bytes any more), then the index is copied in one read transaction, and then the files. Every row that came
 along has its bytes.
@@ -21,12 +23,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from cm_server.stores import schema
+from cm_server.stores.archive import FILE as ARCHIVE
+from cm_server.stores.copying import copy_rows
 from cm_server.stores.errors import StoreError
+from cm_server.stores.location import SQLITE_INDEX, Database, database_of, has_index
 from cm_server.stores.writer import lock_folder
 
 MANIFEST = "backup.json"
-INDEX = "index.sqlite"
+INDEX = SQLITE_INDEX
 FOLDERS = ("segments", "images", "probes", "maps")
 _CHUNK = 8 * 2**20
 _TIED = ".backup-"
@@ -57,7 +64,7 @@ def back_up(store: Path, target: Path, show: Show = lambda name, done, total: No
     Raises:
         StoreError: there is no store, the target exists or cannot be written, or the disk is full.
     """
-    if not (store / INDEX).exists():
+    if not has_index(store):
         raise StoreError(f"no store at {store}: name another folder with --store")
     if target.exists():
         raise StoreError(f"{target} exists already: a backup goes into a new folder, give another name")
@@ -68,7 +75,10 @@ def back_up(store: Path, target: Path, show: Show = lambda name, done, total: No
     try:
         part.mkdir(parents=True)
         _tie_down(store, tied)
-        _copy_index(store / INDEX, part / INDEX)
+        if database_of(store) is not None:
+            _copy_out(store, part)
+        else:
+            _copy_index(store / INDEX, part / INDEX)
         _tie_down(store, tied)  # what was begun since the first time: the index may speak of it
         copied = _copy_files(tied, part, show)
         _sync_folder(part)
@@ -95,6 +105,8 @@ def restore(backup: Path, store: Path, replace: bool, show: Show = lambda name, 
         StoreError: the backup is damaged or of a newer version, or the place is taken.
     """
     manifest = _manifest(backup)
+    if (database := database_of(store)) is not None:
+        return _restore_into(database, backup, store, manifest, show)
     here = store.exists() and any(store.iterdir())
     if here and not replace:
         raise StoreError(
@@ -116,6 +128,36 @@ def restore(backup: Path, store: Path, replace: bool, show: Show = lambda name, 
     finally:
         shutil.rmtree(part, ignore_errors=True)
     _sync_folder(store.parent)
+    return copied
+
+
+def _restore_into(database: Database, backup: Path, store: Path, manifest: dict[str, Any], show: Show) -> Copied:
+    """Files first, then the rows that prove them, in one transaction; the database must be empty."""
+    engine = schema.open_engine(store, writer=True)
+    part = store.with_name(f".{store.name}.restored")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with engine.connect() as connection:
+            if connection.execute(sa.select(schema.runs.c.run).limit(1)).first() is not None:
+                raise StoreError(f"the database {database.url} has runs already: restore into an empty one")
+        part.mkdir(parents=True)
+        copied = _copy_checked(backup, part, manifest, show)
+        _check_index(part / INDEX)
+        for path in _files(part):
+            place = store / path.relative_to(part)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+            _sync_folder(place.parent)
+        source = schema.open_engine(part, writer=True)  # upgrades what an earlier version made
+        try:
+            copy_rows(source, engine)
+        finally:
+            source.dispose()
+    except OSError as error:
+        raise StoreError(f"{backup} could not be restored to {store} ({error.strerror or error})") from None
+    finally:
+        engine.dispose()
+        shutil.rmtree(part, ignore_errors=True)
     return copied
 
 
@@ -143,10 +185,25 @@ def _tie_down(store: Path, tied: Path) -> None:
 
 
 def _files(store: Path) -> Iterator[Path]:
+    """Files to copy; of array files in an archive only where that is."""
+    if (store / ARCHIVE).exists():
+        yield store / ARCHIVE
     for folder in FOLDERS:
         for path in sorted((store / folder).rglob("*")):
             if path.is_file() and not path.name.startswith("."):
                 yield path
+
+
+def _copy_out(store: Path, part: Path) -> None:
+    """The rows of an index in a database, into a new file."""
+    source, target = schema.open_engine(store, writer=False), schema.open_engine(part, writer=True)
+    try:
+        copy_rows(source, target)
+    finally:
+        source.dispose()
+        target.dispose()
+    with closing(sqlite3.connect(part / INDEX)) as new:
+        new.execute("PRAGMA journal_mode=DELETE")
 
 
 def _copy_index(source: Path, target: Path) -> None:

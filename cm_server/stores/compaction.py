@@ -6,7 +6,6 @@ sync, then the row in a transaction, and only then does the old file go. A reade
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from cm_server.stores import schema
+from cm_server.stores.archive import archive_of, free_archived, stretches
+from cm_server.stores.dialect import is_postgres
 from cm_server.stores.errors import StoreError
 from cm_server.stores.pictures import FOLDER as IMAGES
 from cm_server.stores.pictures import KEY_BYTES
 from cm_server.stores.pictures import PART as ALL_IMAGES
 from cm_server.stores.removal import SEGMENTS, free_segments, live_segments
-from cm_server.stores.segments import SegmentWriter, read_bytes
+from cm_server.stores.segments import SegmentWriter, extent_of, intact
 
 WORTH_IT = 0.25
 """A segment is written anew where more than this share of it is dead."""
@@ -82,6 +83,8 @@ def compact(begin: Begin, records: Records, writing: str) -> Iterator[Step]:
     with begin() as connection:
         live = live_segments(connection, records.table, records.only)
     yield Step(records.folder, free_segments(records.root, records.folder, {*live, writing}))
+    if records.root.name == SEGMENTS and (archive := archive_of(records.root.parent)) is not None:
+        yield Step(records.folder, free_archived(archive, records.folder, live))
     sparse = [name for name, used in live.items() if name != writing and _is_sparse(records.root / name, used)]
     if sparse:
         writer = SegmentWriter(records.root, records.folder)  # what is left of several goes into one
@@ -117,7 +120,8 @@ def _rewritten(begin: Begin, records: Records, segment: str, writer: SegmentWrit
 def _some(begin: Begin, records: Records, segment: str) -> Sequence[Mapping[str, Any]]:
     """The next records of a segment, about `STEP_BYTES` of them."""
     table = records.table
-    columns = [*table.primary_key.columns, table.c.offset, table.c.length, table.c.crc32]
+    columns = [*table.primary_key.columns, table.c.segment, table.c.offset, table.c.length]
+    columns += [table.c.crc32, table.c.arrays]
     query = sa.select(*columns).where(records.only, table.c.segment == segment).order_by(table.c.offset)
     found, total = [], 0
     with begin() as connection:
@@ -130,8 +134,8 @@ def _some(begin: Begin, records: Records, segment: str) -> Sequence[Mapping[str,
 
 
 def _payload(root: Path, segment: str, row: Mapping[str, Any]) -> bytes:
-    payload = read_bytes(root / segment, row["offset"], row["length"])
-    if zlib.crc32(payload) != row["crc32"]:
+    (payload,) = stretches(root, segment, [row["offset"]], row["length"])
+    if not intact(payload, extent_of(row)):
         raise StoreError(f"{segment} is damaged at byte {row['offset']}: it is left as it is")
     return payload
 
@@ -148,7 +152,7 @@ def forget_images(begin: Begin) -> Iterator[Step]:
     """
     reports, snapshots, sets = schema.layer_reports, schema.snapshots, schema.sample_sets
     with begin() as connection:
-        told = sa.func.json_extract(sa.type_coerce(reports.c.summary, sa.Text), "$.images")
+        told = reports.c.summary["images"].as_string()
         used = set(connection.execute(sa.select(told).where(reports.c.segment != "").distinct()).scalars())
         held = sa.exists().where(reports.c.sequence == snapshots.c.sequence, reports.c.segment != "")
         used |= set(connection.execute(sa.select(snapshots.c.probe_fingerprint).where(held).distinct()).scalars())
@@ -176,8 +180,10 @@ def compact_index(engine: sa.Engine, alone: bool) -> Iterator[Step]:
     Args:
         engine: the writer's.
         alone: whether nobody else needs the index meanwhile; one that was made before pages could be given back in
-            steps is then rewritten as a whole.
+            steps is then rewritten as a whole. PostgreSQL does all this by itself (autovacuum).
     """
+    if is_postgres(engine):
+        return
     if _pragma(engine, "auto_vacuum") == 2:
         while (free := _pragma(engine, "freelist_count")) > 0:
             _pragma(engine, f"incremental_vacuum({STEP_PAGES})")

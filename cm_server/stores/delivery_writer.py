@@ -7,11 +7,11 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.notices import DEAD, DELIVERED, OPEN_STATES, QUEUED, Acknowledgement, Item, Letter, Silence, Told
 from cm_server.stores import schema
 from cm_server.stores.delivery_reader import Connect, DeliveryReader
+from cm_server.stores.dialect import insert
 from cm_server.stores.finite import finite
 
 
@@ -30,9 +30,9 @@ class DeliveryWriter(DeliveryReader):
         """A new letter, what its channel counts as told by it, and the one that had to make room for it."""
         rows = [{"channel": letter.notice.channel, "alert": alert} | asdict(one) for alert, one in told.items()]
         with self._begin() as connection:
-            connection.execute(insert(schema.notices).values(**_row(letter)).on_conflict_do_nothing())
+            connection.execute(insert(connection, schema.notices).values(**_row(letter)).on_conflict_do_nothing())
             for row in rows:
-                connection.execute(_upsert(schema.told, row, ("channel", "alert")))
+                connection.execute(_upsert(connection, schema.told, row, ("channel", "alert")))
             if displaced is not None:
                 _update(connection, displaced)
 
@@ -63,12 +63,12 @@ class DeliveryWriter(DeliveryReader):
     def acknowledge(self, ack: Acknowledgement) -> None:
         """Somebody has seen an alert; a later word replaces the earlier."""
         with self._begin() as connection:
-            connection.execute(_upsert(schema.acknowledgements, asdict(ack), ("alert",)))
+            connection.execute(_upsert(connection, schema.acknowledgements, asdict(ack), ("alert",)))
 
     def save_silence(self, silence: Silence) -> None:
         """Adds a silence, or changes the one with its id."""
         with self._begin() as connection:
-            connection.execute(_upsert(schema.silences, asdict(silence), ("id",)))
+            connection.execute(_upsert(connection, schema.silences, asdict(silence), ("id",)))
 
     def prune(self, before: float) -> None:
         """Forgets letters, told records and silences that were over before a time; dead letters stay as long."""
@@ -97,6 +97,6 @@ def _update(connection: sa.Connection, letter: Letter) -> None:
     connection.execute(sa.update(schema.notices).where(schema.notices.c.key == letter.key).values(**changing))
 
 
-def _upsert(table: sa.Table, row: Mapping[str, Any], key: tuple[str, ...]):
-    statement = insert(table).values(**row)
+def _upsert(connection: sa.Connection, table: sa.Table, row: Mapping[str, Any], key: tuple[str, ...]) -> sa.Insert:
+    statement = insert(connection, table).values(**row)
     return statement.on_conflict_do_update(index_elements=list(key), set_=dict(row))

@@ -7,9 +7,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores import schema
+from cm_server.stores.dialect import insert, plainly
 from cm_server.stores.lineage import Epoch, cuts
 
 _T = schema.epochs.c
@@ -68,7 +68,7 @@ def note_all(connection: sa.Connection, told: Sequence[Told]) -> None:
             changed.add(run)
         known[run] = [replace(o, first_step=first, last_step=last) if o is mine else o for o in known[run]]
     if moved:
-        connection.exec_driver_sql(_MOVE, moved)
+        plainly(connection, _MOVE, moved)
     for run in sorted(changed):
         runs = schema.runs
         connection.execute(sa.update(runs).where(runs.c.run == run).values(revision=runs.c.revision + 1))
@@ -97,7 +97,7 @@ def _of_runs(connection: sa.Connection, runs: Sequence[str]) -> dict[str, list[E
     found: dict[str, list[Epoch]] = {run: [] for run in runs}
     for start in range(0, len(runs), _AT_ONCE):
         some = tuple(runs[start : start + _AT_ONCE])
-        for run, *about in connection.exec_driver_sql(_of_so_many(len(some)), some):
+        for run, *about in plainly(connection, _of_so_many(len(some)), some):
             found[run].append(Epoch(*about))
     return found
 
@@ -134,4 +134,5 @@ def _adopt(connection: sa.Connection, run: str, but: str) -> None:
     ).where(table.run == run, table.epoch != but)
     for row in connection.execute(query.group_by(table.run, table.epoch)).all():
         names = ("run", "epoch", "begun", "first_step", "last_step")
-        connection.execute(insert(schema.epochs).values(**dict(zip(names, row, strict=True))).on_conflict_do_nothing())
+        statement = insert(connection, schema.epochs).values(**dict(zip(names, row, strict=True)))
+        connection.execute(statement.on_conflict_do_nothing())

@@ -8,6 +8,8 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from cm_server.stores.sqlstates import why_not
+
 _LEAST_FREE = 64 * 1024
 FULL = "there is no space left"
 _BY_ERRNO = {
@@ -54,6 +56,10 @@ def why_unwritable(error: BaseException, directory: Path | None = None) -> str:
     ('there is no space left', '')
     """
     for one in _causes(error):
+        if isinstance(one, StoreInUseError):
+            return "another server writes it now"
+        if reason := why_not(one):
+            return reason
         if isinstance(one, sqlite3.Error):
             code = getattr(one, "sqlite_errorcode", None)
             if code is not None and code & 0xFF in _BY_SQLITE:

@@ -91,7 +91,7 @@ def _deepest(connection: sa.Connection) -> dict[str, tuple[str, float | None, fl
     layers, reports = schema.layers, schema.layer_reports.c
     others = layers.alias()
     deepest = sa.select(sa.func.max(others.c.position)).where(others.c.run == layers.c.run).scalar_subquery()
-    value = sa.func.json_extract(sa.type_coerce(reports.summary, sa.Text), "$.d_anchor")
+    value = reports.summary["d_anchor"].as_float()
     of_layer = sa.select(value).where(reports.run == layers.c.run, reports.layer == layers.c.layer).limit(1)
     first = of_layer.order_by(reports.step, reports.sequence).scalar_subquery()
     last = of_layer.order_by(reports.step.desc(), reports.sequence.desc()).scalar_subquery()

@@ -6,17 +6,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 
 from cm_server.stores import schema
+from cm_server.stores.dialect import insert
 from cm_server.stores.errors import MissingBytesError, StoreError
-from cm_server.stores.segments import ArraySpec, Extent, SegmentWriter, read_record
+from cm_server.stores.segments import SegmentWriter, extent_of, read_record
 
 FOLDER = "images"
 PART = "all"
@@ -27,10 +28,15 @@ _AT_ONCE = 500
 
 
 class PictureWriter:
-    """Writes images and the sets they form."""
+    """Writes images and the sets they form.
 
-    def __init__(self, directory: Path, engine: sa.Engine) -> None:
-        self._engine = engine
+    Args:
+        directory: the store's folder.
+        begin: `StoreWriter.transaction`.
+    """
+
+    def __init__(self, directory: Path, begin: Callable[[], AbstractContextManager[sa.Connection]]) -> None:
+        self._begin = begin
         self._segments = SegmentWriter(directory / FOLDER, PART)
 
     def save_images(self, images: Mapping[str, np.ndarray]) -> None:
@@ -42,14 +48,14 @@ class PictureWriter:
             extent = self._segments.append({"image": image})
             rows.append({"key": key, "digest": digest_of(image)} | asdict(extent))
         self._segments.sync()
-        with self._engine.begin() as connection:
-            connection.execute(insert(schema.images).on_conflict_do_nothing(), rows)
+        with self._begin() as connection:
+            connection.execute(insert(connection, schema.images).on_conflict_do_nothing(), rows)
 
     def save_set(self, fingerprint: str, keys: Sequence[str]) -> None:
         """Stores which images a capture was taken on."""
         row = {"fingerprint": fingerprint, "image_keys": bytes.fromhex("".join(keys))}
-        with self._engine.begin() as connection:
-            connection.execute(insert(schema.sample_sets).values(**row).on_conflict_do_nothing())
+        with self._begin() as connection:
+            connection.execute(insert(connection, schema.sample_sets).values(**row).on_conflict_do_nothing())
 
     @property
     def writing(self) -> str:
@@ -84,11 +90,11 @@ class PictureReader:
             return self._images(keys)
 
     def _images(self, keys: Sequence[str]) -> list[np.ndarray]:
-        places = {row["key"]: row for row in self._rows(keys, schema.images)}
+        places = {row["key"]: dict(row) for row in self._rows(keys, schema.images)}
         missing = [key for key in keys if key not in places]
         if missing:
             raise StoreError(f"{len(missing)} images are not stored, {missing[0][:12]!r} among them")
-        return [read_record(self._root, _extent(places[key]))["image"] for key in keys]
+        return [read_record(self._root, extent_of(places[key]))["image"] for key in keys]
 
     def image(self, fingerprint: str, sample: int) -> np.ndarray:
         """Image number ``sample`` of a set.
@@ -117,8 +123,3 @@ class PictureReader:
 def digest_of(image: np.ndarray) -> str:
     """sha256 of what an image shows."""
     return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
-
-
-def _extent(row: sa.RowMapping) -> Extent:
-    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
-    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)

@@ -31,12 +31,13 @@ from cm_server.report import (
     UnitHistory,
 )
 from cm_server.stores import epochs, schema
+from cm_server.stores.dialect import text_of
 from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.lineage import Epoch
 from cm_server.stores.listed import ListedFiles
 from cm_server.stores.pictures import PictureReader
 from cm_server.stores.seals import seal_of
-from cm_server.stores.segments import ArraySpec, Extent, read_record
+from cm_server.stores.segments import extent_of, read_record
 from cm_server.stores.unit_rows import Place, unit_columns
 
 T = TypeVar("T")
@@ -114,7 +115,7 @@ class StoreReader:
                 table.c.step,
                 table.c.run,
                 table.c.seal,
-                sa.type_coerce(table.c.summary, sa.Text).label("summary"),
+                text_of(table.c.summary).label("summary"),
                 when.c.captured_at,
                 when.c.committed_at,
                 when.c.epoch,
@@ -160,7 +161,7 @@ class StoreReader:
             raise StoreError(
                 f"{_unsealed(rows[0])}; restore the store from a backup, or look at `concept-monitor runs verify`"
             )
-        arrays = read_record(self.directory / "segments", _extent(rows[0]))
+        arrays = read_record(self.directory / "segments", extent_of(rows[0]))
         info = self._rows(sa.select(when).where(when.c.sequence == rows[0]["sequence"]))[0]
         texts = self._descriptions(rows[0]["sequence"], layer)
         return SnapshotInfo(**info), LayerReport(_summary(rows[0]["summary"]), LayerArrays(**arrays), texts)
@@ -199,7 +200,7 @@ class StoreReader:
     ) -> dict[str, np.ndarray]:
         """Sequence numbers, steps, times and the unit's rows of some arrays, by step."""
         table, when = schema.layer_reports, schema.snapshots
-        arrays = sa.type_coerce(table.c.arrays, sa.Text)  # parsed once, not once a snapshot
+        arrays = text_of(table.c.arrays)  # parsed once, not once a snapshot
         query = sa.select(table.c.sequence, table.c.step, when.c.captured_at, table.c.segment, table.c.offset, arrays)
         query = query.join(when, when.c.sequence == table.c.sequence)
         query = query.where(table.c.run == run, table.c.layer == layer, self._current(run, when))
@@ -358,11 +359,6 @@ def _load_text(path: Path, _written: int) -> np.ndarray | None:
 def _run(row: dict[str, Any]) -> RunInfo:
     title, tags = row.pop("title"), tuple(row.pop("tags"))
     return RunInfo(**{**row, "name": title or row["name"]}, tags=tags)
-
-
-def _extent(row: dict[str, Any]) -> Extent:
-    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
-    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)
 
 
 def _summary(values: dict[str, Any]) -> LayerSummary:

@@ -13,9 +13,9 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from cm_server.stores import schema
+from cm_server.stores.archive import SEGMENTS, archive_of, free_archived
 from cm_server.stores.segments import next_path
 
-SEGMENTS = "segments"
 _AT_ONCE = 500
 """Values in one statement: SQLite bounds the number of variables."""
 GIVEN_UP = {"segment": "", "offset": 0, "length": 0, "crc32": 0, "arrays": []}
@@ -117,6 +117,7 @@ def free_run(directory: Path, run: str, probes: Collection[str]) -> int:
     freed = sum(map(_removed, sorted(folder.glob("*")))) if folder.is_dir() else 0
     with suppress(OSError):
         folder.rmdir()
+    freed += free_archived(archive_of(directory), run, ())
     return freed + sum(_removed(directory / name) for name in _files_of(probes))
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DBAPIError
 
+from cm_server.stores.dialect import insert
 from cm_server.stores.errors import StoreError
+from cm_server.stores.location import SQLITE_INDEX, Database, database_of
+from cm_server.stores.postgres import cannot_reach, engine_of
 
 SCHEMA_VERSION = 3
 """2 and 3 add tables, columns and indexes; nothing was renamed or removed, so a writer can upgrade in place."""
@@ -19,6 +22,9 @@ _CHECKPOINT_PAGES = 4_000
 WRITER_BUSY_TIMEOUT_MS = 2_000
 """The server's loop waits no longer for a lock: it goes on serving, and tries again."""
 
+_STORE_KEY = "store"
+_Whole = sa.Integer().with_variant(sa.BigInteger(), "postgresql")
+"""Any whole number of 64 bits: SQLite's INTEGER holds these, PostgreSQL's does not."""
 metadata = sa.MetaData()
 
 meta = sa.Table("meta", metadata, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text))
@@ -32,12 +38,12 @@ runs = sa.Table(
     sa.Column("created", sa.Float, nullable=False),
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("model", sa.Text, nullable=False, default=""),
-    sa.Column("planned_steps", sa.Integer),
+    sa.Column("planned_steps", _Whole),
     sa.Column("activity", sa.Text, nullable=False, default=""),
     sa.Column("encoder", sa.Text, nullable=False, default=""),
     sa.Column("detector", sa.Text, nullable=False, default=""),
     sa.Column("temperature", sa.Float),
-    sa.Column("probes", sa.Integer, nullable=False, default=0),
+    sa.Column("probes", _Whole, nullable=False, default=0),
     sa.Column("probe_fingerprint", sa.Text, nullable=False, default=""),
     sa.Column("probe_source", sa.Text, nullable=False, default=""),
     sa.Column("concept_fingerprint", sa.Text, nullable=False, default=""),
@@ -45,7 +51,7 @@ runs = sa.Table(
     sa.Column("config", sa.JSON, nullable=False, default=dict),
     sa.Column("stats", sa.JSON, nullable=False, default=dict),
     sa.Column("sample", sa.Text, nullable=False, default="probe", server_default="probe"),
-    sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("revision", _Whole, nullable=False, server_default="0"),
     sa.Column("title", sa.Text, nullable=False, server_default=""),
     sa.Column("tags", sa.JSON, nullable=False, server_default="[]"),
 )
@@ -57,9 +63,9 @@ epochs = sa.Table(
     sa.Column("run", sa.Text, primary_key=True),
     sa.Column("epoch", sa.Text, primary_key=True),
     sa.Column("begun", sa.Float, nullable=False),
-    sa.Column("start_step", sa.Integer),
-    sa.Column("first_step", sa.Integer),
-    sa.Column("last_step", sa.Integer),
+    sa.Column("start_step", _Whole),
+    sa.Column("first_step", _Whole),
+    sa.Column("last_step", _Whole),
     sa.Column("ended", sa.Text, nullable=False, server_default=""),
 )
 
@@ -68,17 +74,17 @@ layers = sa.Table(
     metadata,
     sa.Column("run", sa.Text, primary_key=True),
     sa.Column("layer", sa.Text, primary_key=True),
-    sa.Column("position", sa.Integer, nullable=False),
-    sa.Column("units", sa.Integer, nullable=False),
+    sa.Column("position", _Whole, nullable=False),
+    sa.Column("units", _Whole, nullable=False),
 )
 
 snapshots = sa.Table(
     "snapshots",
     metadata,
-    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("sequence", _Whole, primary_key=True, autoincrement=True),
     sa.Column("run", sa.Text, nullable=False),
-    sa.Column("capture", sa.Integer, nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("capture", _Whole, nullable=False),
+    sa.Column("step", _Whole, nullable=False),
     sa.Column("captured_at", sa.Float, nullable=False),
     sa.Column("received_at", sa.Float, nullable=False),
     sa.Column("committed_at", sa.Float, nullable=False),
@@ -93,10 +99,10 @@ sa.Index("snapshots_by_step", snapshots.c.run, snapshots.c.step)
 layer_reports = sa.Table(
     "layer_reports",
     metadata,
-    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("sequence", _Whole, primary_key=True),
     sa.Column("layer", sa.Text, primary_key=True),
     sa.Column("run", sa.Text, nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("step", _Whole, nullable=False),
     sa.Column("summary", sa.JSON, nullable=False),
     sa.Column("segment", sa.Text, nullable=False),
     sa.Column("offset", sa.BigInteger, nullable=False),
@@ -119,7 +125,7 @@ sa.Index(
 layer_descriptions = sa.Table(
     "layer_descriptions",
     metadata,
-    sa.Column("sequence", sa.Integer, primary_key=True),
+    sa.Column("sequence", _Whole, primary_key=True),
     sa.Column("layer", sa.Text, primary_key=True),
     sa.Column("texts", sa.JSON, nullable=False),
 )
@@ -127,12 +133,12 @@ layer_descriptions = sa.Table(
 scalars = sa.Table(
     "scalars",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", _Whole, primary_key=True, autoincrement=True),
     sa.Column("run", sa.Text, nullable=False),
     sa.Column("epoch", sa.Text, nullable=False),
-    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("number", _Whole, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("step", _Whole, nullable=False),
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("value", sa.Float),
     sa.UniqueConstraint("run", "epoch", "number", "name"),
@@ -142,13 +148,13 @@ sa.Index("scalars_by_run", scalars.c.run, scalars.c.id)
 alerts = sa.Table(
     "alerts",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", _Whole, primary_key=True, autoincrement=True),
     sa.Column("run", sa.Text, nullable=False),
     sa.Column("layer", sa.Text, nullable=False),
     sa.Column("rule", sa.Text, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("step", _Whole, nullable=False),
     sa.Column("opened", sa.Float, nullable=False),
     sa.Column("updated", sa.Float, nullable=False),
     sa.Column("value", sa.Float),
@@ -161,7 +167,7 @@ sa.Index("alerts_by_run", alerts.c.run, alerts.c.id)
 acknowledgements = sa.Table(
     "acknowledgements",
     metadata,
-    sa.Column("alert", sa.Integer, primary_key=True),
+    sa.Column("alert", _Whole, primary_key=True),
     sa.Column("at", sa.Float, nullable=False),
     sa.Column("author", sa.Text, nullable=False),
     sa.Column("note", sa.Text, nullable=False),
@@ -188,7 +194,7 @@ notices = sa.Table(
     sa.Column("items", sa.JSON, nullable=False),
     sa.Column("queued", sa.Float, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
-    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("attempts", _Whole, nullable=False),
     sa.Column("next_at", sa.Float, nullable=False),
     sa.Column("error", sa.Text, nullable=False),
 )
@@ -198,7 +204,7 @@ told = sa.Table(
     "told",
     metadata,
     sa.Column("channel", sa.Text, primary_key=True),
-    sa.Column("alert", sa.Integer, primary_key=True),
+    sa.Column("alert", _Whole, primary_key=True),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("severity", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
@@ -208,13 +214,13 @@ told = sa.Table(
 gaps = sa.Table(
     "gaps",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", _Whole, primary_key=True, autoincrement=True),
     sa.Column("run", sa.Text, nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("step", _Whole, nullable=False),
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("epoch", sa.Text, nullable=False, server_default=""),
-    sa.Column("capture", sa.Integer),
+    sa.Column("capture", _Whole),
     sqlite_autoincrement=True,  # an id is never given twice, so that "after" means later
 )
 sa.Index("gaps_by_run", gaps.c.run, gaps.c.capture)
@@ -275,16 +281,20 @@ user_anchors = sa.Table(
 
 
 def open_engine(directory: Path, *, writer: bool) -> sa.Engine:
-    """Opens the store's index.
+    """Opens the store's index, which is a file in its folder, or a database that the folder names.
 
     Args:
         directory: the store's folder.
         writer: True for the one process that writes (and therefore checkpoints); readers only ever read.
 
     Raises:
-        StoreError: the folder cannot be written, or (reader) there is no store, or its schema is another version's.
+        StoreError: the folder cannot be written, the database not be opened, or (reader) there is no store, or its
+            schema is another version's.
     """
-    path = directory / "index.sqlite"
+    database = database_of(directory)
+    if database is not None:
+        return _open_database(database, directory, writer)
+    path = directory / SQLITE_INDEX
     if not writer and not path.exists():
         raise StoreError(f"no store at {directory}: start a server with --store {directory}, or name another folder")
     patience = WRITER_BUSY_TIMEOUT_MS if writer else BUSY_TIMEOUT_MS
@@ -294,6 +304,42 @@ def open_engine(directory: Path, *, writer: bool) -> sa.Engine:
         _create_or_upgrade(engine)
     _check_version(engine, directory)
     return engine
+
+
+def _open_database(database: Database, directory: Path, writer: bool) -> sa.Engine:
+    engine = engine_of(database.url, writer=writer)
+    try:
+        if writer:
+            _create_or_upgrade(engine)
+            _claim(engine, database, directory)
+        elif not sa.inspect(engine).has_table(meta.name):
+            raise StoreError(f"no store in {database.url}: start a server with this --store, or name another")
+        _check_version(engine, directory)
+        _check_claim(engine, database, directory)
+    except DBAPIError as error:
+        engine.dispose()
+        raise cannot_reach(database.url, error) from None
+    except StoreError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _claim(engine: sa.Engine, database: Database, directory: Path) -> None:
+    """The first server ties database and folder together."""
+    with engine.begin() as connection:
+        row = {"key": _STORE_KEY, "value": database.store}
+        connection.execute(insert(connection, meta).values(**row).on_conflict_do_nothing())
+
+
+def _check_claim(engine: sa.Engine, database: Database, directory: Path) -> None:
+    with engine.connect() as connection:
+        found = connection.execute(sa.select(meta.c.value).where(meta.c.key == _STORE_KEY)).scalar()
+    if found != database.store:
+        raise StoreError(
+            f"the database {database.url} belongs to another folder than {directory}: give the folder of its arrays, "
+            "--store postgresql://…?folder=/path, or another database"
+        )
 
 
 def _create_or_upgrade(engine: sa.Engine) -> None:
@@ -309,7 +355,7 @@ def _create_or_upgrade(engine: sa.Engine) -> None:
                 _add_columns(connection, table)
         for index in (index for table in metadata.tables.values() for index in table.indexes):
             index.create(connection, checkfirst=True)  # also of this version: one more index changes no answer
-        statement = insert(meta).values(key="schema_version", value=str(SCHEMA_VERSION))
+        statement = insert(connection, meta).values(key="schema_version", value=str(SCHEMA_VERSION))
         connection.execute(
             statement.on_conflict_do_update(index_elements=["key"], set_={"value": statement.excluded.value})
         )

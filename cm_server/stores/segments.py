@@ -14,12 +14,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cm_server.fault_points import reach
+from cm_server.stores.archive import stretches
 from cm_server.stores.durable import make_folder, sync_folder
-from cm_server.stores.errors import MissingBytesError, StoreError
+from cm_server.stores.errors import StoreError
 
 ALIGNMENT = 64
 SEGMENT_BYTES = 256 * 2**20
@@ -39,13 +41,33 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a record lies, and its checksum over all of its bytes."""
+    """Where a record lies, and its checksum over all of its bytes and where each array lies in them.
+
+    In older records it is over the bytes alone; `intact` takes either.
+    """
 
     segment: str
     offset: int
     length: int
     crc32: int
     arrays: tuple[ArraySpec, ...]
+
+
+def extent_of(row: Mapping[str, Any]) -> Extent:
+    """The extent that a row of the index holds."""
+    specs = tuple(ArraySpec(s["name"], s["dtype"], tuple(s["shape"]), s["offset"]) for s in row["arrays"])
+    return Extent(row["segment"], row["offset"], row["length"], row["crc32"], specs)
+
+
+def checksum(payload: bytes, arrays: tuple[ArraySpec, ...]) -> int:
+    """The crc32 of a record: a changed layout would give other numbers from the same bytes."""
+    layout = "".join(f"{spec.name} {spec.dtype} {spec.shape} {spec.offset};" for spec in arrays)
+    return zlib.crc32(layout.encode(), zlib.crc32(payload))
+
+
+def intact(payload: bytes, extent: Extent) -> bool:
+    """Whether a record's bytes and layout are what was written."""
+    return extent.crc32 in (checksum(payload, extent.arrays), zlib.crc32(payload))
 
 
 class SegmentWriter:
@@ -73,7 +95,7 @@ class SegmentWriter:
         """
         specs, payload = _pack(arrays)
         segment, offset = self.append_raw(payload)
-        return Extent(segment, offset, len(payload), zlib.crc32(payload), specs)
+        return Extent(segment, offset, len(payload), checksum(payload, specs), specs)
 
     def append_raw(self, payload: bytes) -> tuple[str, int]:
         """Appends a record that is packed already; returns its segment and offset.
@@ -176,8 +198,8 @@ def read_record(root: Path, extent: Extent) -> dict[str, np.ndarray]:
     Raises:
         StoreError: the bytes are missing or do not match their checksum.
     """
-    payload = read_bytes(root / extent.segment, extent.offset, extent.length)
-    if zlib.crc32(payload) != extent.crc32:
+    (payload,) = stretches(root, extent.segment, [extent.offset], extent.length)
+    if not intact(payload, extent):
         raise StoreError(
             f"{extent.segment} is damaged at byte {extent.offset}: the checksum of this snapshot does not match; "
             "restore the file from a backup (other snapshots stay readable)"
@@ -200,19 +222,3 @@ def _pack(arrays: Mapping[str, np.ndarray]) -> tuple[tuple[ArraySpec, ...], byte
 def _view(payload: bytes, spec: ArraySpec) -> np.ndarray:
     count = int(np.prod(spec.shape, dtype=np.int64))
     return np.frombuffer(payload, dtype=spec.dtype, count=count, offset=spec.offset).reshape(spec.shape)
-
-
-def read_bytes(path: Path, offset: int, length: int) -> bytes:
-    """Some bytes of a segment.
-
-    Raises:
-        StoreError: they are not there.
-    """
-    try:
-        with path.open("rb") as file:
-            data = os.pread(file.fileno(), length, offset)
-    except FileNotFoundError:
-        raise MissingBytesError(f"{path} is missing: restore it from a backup, or delete the run") from None
-    if len(data) != length:
-        raise StoreError(f"{path} ends early: {len(data)} of {length} bytes at byte {offset}")
-    return data

@@ -12,11 +12,12 @@ from functools import lru_cache
 import sqlalchemy as sa
 
 from cm_server.report import SnapshotReport
+from cm_server.stores.dialect import plainly
 from cm_server.stores.seals import seal_of
 from cm_server.stores.segments import ArraySpec, Extent
 
 _ADD_SNAPSHOT = """INSERT INTO snapshots (run, capture, step, captured_at, received_at, committed_at, seconds, epoch,
-probe_fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+probe_fingerprint) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING sequence"""
 _ADD_LAYER = """INSERT INTO layer_reports
 (sequence, layer, run, step, summary, segment, "offset", length, crc32, arrays, seal)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
@@ -33,9 +34,7 @@ def add_snapshot(connection: sa.Connection, report: SnapshotReport) -> int:
     times = report.captured_at, report.received_at, time.time()
     seconds = json.dumps(dict(report.seconds))
     row = (report.run, report.capture, report.step, *times, seconds, report.epoch, report.probe_fingerprint)
-    sequence = connection.exec_driver_sql(_ADD_SNAPSHOT, row).lastrowid
-    assert sequence is not None  # one row was inserted
-    return int(sequence)
+    return int(plainly(connection, _ADD_SNAPSHOT, row).scalar_one())
 
 
 def add_layers(connection: sa.Connection, sequence: int, report: SnapshotReport, extents: Mapping[str, Extent]) -> None:
@@ -55,9 +54,9 @@ def add_layers(connection: sa.Connection, sequence: int, report: SnapshotReport,
         rows.append((*about.values(), *place, seal_of(about)))
         if layer.descriptions:
             told.append((sequence, name, json.dumps(list(layer.descriptions))))
-    connection.exec_driver_sql(_ADD_LAYER, rows)
+    plainly(connection, _ADD_LAYER, rows)
     if told:
-        connection.exec_driver_sql(_ADD_DESCRIPTIONS, told)
+        plainly(connection, _ADD_DESCRIPTIONS, told)
 
 
 def finite_fields(values: Mapping[str, object]) -> dict[str, object]:
@@ -88,9 +87,9 @@ class KnownCaptures:
             if (run, epoch) not in self._highest:
                 if len(self._highest) >= _MOST_KNOWN:
                     del self._highest[next(iter(self._highest))]
-                highest = connection.exec_driver_sql(_HIGHEST, (run, epoch)).scalar()
+                highest = plainly(connection, _HIGHEST, (run, epoch)).scalar()
                 self._highest[run, epoch] = -1 if highest is None else int(highest)
-            return connection.exec_driver_sql(_HAS, (run, epoch, capture)).first() is not None
+            return plainly(connection, _HAS, (run, epoch, capture)).first() is not None
 
     def added(self, run: str, epoch: str, capture: int) -> None:
         """One is about to be stored; if that fails, one look too many is all that comes of it."""

@@ -6,10 +6,8 @@ A row is not checked against its record's checksum, which is over all units; `re
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cm_server.report import TOP_CONCEPTS, TOP_SAMPLES
-from cm_server.stores.errors import MissingBytesError, StoreError
+from cm_server.stores.archive import stretches
+from cm_server.stores.errors import StoreError
 
 _SHAPES = {"positions": (2,), "concepts": (TOP_CONCEPTS,), "similarities": (TOP_CONCEPTS,)}
 _SHAPES |= {"samples": (TOP_SAMPLES,), "activations": (TOP_SAMPLES,)}
@@ -125,11 +124,11 @@ def _gathered(root: Path, places: Sequence[Place], names: Sequence[str], unit: i
             raise StoreError(
                 f"no row {unit} in {segment} at byte {places[indices[0]].offset}: the layer has fewer units"
             )
-        with _opened(root / segment) as handle:
-            for name, row in rows.items():
-                whole = found.setdefault(name, _empty(name, len(places), row))
-                starts = [places[index].offset + row.start for index in indices]
-                _put(whole, indices, _read(handle, starts, row, segment))
+        for name, row in rows.items():
+            whole = found.setdefault(name, _empty(name, len(places), row))
+            raw = stretches(root, segment, [places[index].offset + row.start for index in indices], row.size)
+            values = np.frombuffer(b"".join(raw), dtype=row.dtype).reshape(len(raw), *row.shape)
+            _put(whole, indices, values)
     return {name: found.get(name, _empty(name, len(places))) for name in names}
 
 
@@ -145,16 +144,6 @@ def _rows(arrays: str, names: tuple[str, ...], unit: int) -> Mapping[str, _Row]:
     return found
 
 
-def _read(handle: int, starts: Iterable[int], row: _Row, segment: str) -> np.ndarray:
-    """The unit's rows of one array at several places of a segment."""
-    # One call a row, in one comprehension: mapping the file costs a page fault a row, which is dearer.
-    size = row.size
-    raw = [os.pread(handle, size, start) for start in starts]
-    if any(len(one) != size for one in raw):
-        raise StoreError(f"{segment} ends early: a record reaches beyond its end")
-    return np.frombuffer(b"".join(raw), dtype=row.dtype).reshape(len(raw), *row.shape)
-
-
 def _put(whole: np.ndarray, indices: list[int], values: np.ndarray) -> None:
     """Writes rows; those of another shape (a detector that keeps more concepts) stay NaN."""
     if values.shape[1:] == whole.shape[1:]:
@@ -165,15 +154,3 @@ def _empty(name: str, count: int, row: _Row | None = None) -> np.ndarray:
     dtype = np.dtype(_TYPES.get(name, "<f4") if row is None else row.dtype)
     shape = _SHAPES.get(name, ()) if row is None else row.shape
     return np.full((count, *shape), np.nan if dtype.kind == "f" else 0, dtype=dtype)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise MissingBytesError(f"{path} is missing: restore it from a backup, or delete the run") from None
-    try:
-        yield handle
-    finally:
-        os.close(handle)

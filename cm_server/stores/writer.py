@@ -16,13 +16,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DBAPIError
 
 from cm_server.fault_points import reach
 from cm_server.report import Alert, ConceptMap, SnapshotReport
 from cm_server.stores import epochs, schema
 from cm_server.stores.compaction import Step, compact_index
+from cm_server.stores.dialect import insert, plainly
 from cm_server.stores.durable import AtomicFile, make_folder, sync_folder
 from cm_server.stores.errors import StoreError, StoreInUseError, cannot_open
 from cm_server.stores.pictures import PictureWriter
@@ -58,7 +58,7 @@ class StoreWriter:
         try:
             self._engine = schema.open_engine(self.directory, writer=True)
             sync_folder(self.directory)
-            self.pictures = PictureWriter(self.directory, self._engine)
+            self.pictures = PictureWriter(self.directory, self.transaction)
         except StoreError:
             self._lock.close()
             raise
@@ -113,7 +113,7 @@ class StoreWriter:
         """
         row = {"key": "tried", "value": str(time.time())}
         with self.transaction() as connection:
-            statement = insert(schema.meta).values(**row)
+            statement = insert(connection, schema.meta).values(**row)
             connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=row))
         with tempfile.TemporaryFile(dir=self.directory) as file:
             file.write(b"\0" * _TRIED_BYTES)
@@ -126,7 +126,7 @@ class StoreWriter:
         change = values | {"updated": now}
         plain = [json.dumps(value) if isinstance(value, dict | list | tuple) else value for value in change.values()]
         with self.transaction() as connection:
-            if connection.exec_driver_sql(_change_run(tuple(change)), (*plain, run)).rowcount:
+            if plainly(connection, _change_run(tuple(change)), (*plain, run)).rowcount:
                 return
             fresh = {"name": run, "state": "waiting", "created": now} | change | {"run": run}
             connection.execute(sa.insert(schema.runs).values(**fresh))
@@ -199,7 +199,7 @@ class StoreWriter:
             return
         told = [(run, epoch, [row[1] for row in rows]) for run, epoch, rows in batches if rows]
         with self.transaction() as connection:
-            connection.exec_driver_sql(_ADD_SCALAR, values)
+            plainly(connection, _ADD_SCALAR, values)
             reach("scalars-inserted")
             epochs.note_all(connection, [(run, epoch, min(steps), max(steps)) for run, epoch, steps in told])
 
@@ -240,7 +240,7 @@ class StoreWriter:
         """Stores a concept set once; the fingerprint is its identity."""
         row = {"fingerprint": fingerprint, "name": name, "words": list(words), "categories": list(categories)}
         with self.transaction() as connection:
-            connection.execute(insert(schema.concept_sets).values(**row).on_conflict_do_nothing())
+            connection.execute(insert(connection, schema.concept_sets).values(**row).on_conflict_do_nothing())
 
     def save_map(self, fingerprint: str, layout: ConceptMap, text: np.ndarray | None = None) -> None:
         """Stores the frozen map of the words once, with their embeddings ``[K, D]`` where they are given."""
@@ -274,12 +274,12 @@ class StoreWriter:
             yield file
         row = {"path": name, "length": whole.length, "crc32": whole.crc32}
         with self.transaction() as connection:
-            statement = insert(schema.files).values(**row)
+            statement = insert(connection, schema.files).values(**row)
             connection.execute(statement.on_conflict_do_update(index_elements=["path"], set_=row))
 
 
 def _forget_gap(connection: sa.Connection, run: str, epoch: str, capture: int) -> None:
-    connection.exec_driver_sql(_FORGET_GAP, (run, epoch, capture))
+    plainly(connection, _FORGET_GAP, (run, epoch, capture))
 
 
 @lru_cache(maxsize=64)

@@ -72,7 +72,7 @@ def server_facts(server: ServerHealth, store: StoreHealth):
         ("server version", (server.version or "–") + (f" (this dashboard: {VERSION}; update one)" if other else "")),
         ("store", store.directory),
         ("schema version", str(store.schema)),
-        ("arrays, index", f"{in_bytes(store.arrays)}, {in_bytes(store.index)}"),
+        ("arrays, index", f"{in_bytes(store.arrays)}, {store.database or in_bytes(store.index)}"),
         ("free on its disk", in_bytes(store.free) + (" — nearly full" if 0 < store.free < LOW_BYTES else "")),
     ]
     return facts(rows)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from cm_server.config import ConfigError, Option, default_store, parser_for, resolve
+from cm_server.config import STORE, ConfigError, Option, parser_for, resolve
 from cm_server.report import RunInfo
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
@@ -19,7 +19,7 @@ from dashboard.report.sections import Report, sections
 
 PROGRAM = "concept-monitor report"
 OPTIONS = (
-    Option("store", str, default_store(), "folder of the runs", metavar="DIR"),
+    STORE,
     Option("out", str, "", "the file to write; default: RUN.html here", metavar="FILE"),
     Option("step", int, -1, "tell of the run up to this step; -1: all of it"),
     Option("layer", str, "", "module path of the map and the neurons; default: the deepest"),

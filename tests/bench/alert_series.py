@@ -51,6 +51,7 @@ class World:
         outliers: largest share of outliers.
         gaps: largest share of captures that never arrive.
         tails: degrees of freedom of Student's t for the innovations; 0 for a normal.
+        fading: smallest share of the noise that is left at the end.
     """
 
     healthy: dict[str, Callable[[Random, int], tuple[np.ndarray, dict]]]
@@ -61,6 +62,7 @@ class World:
     outliers: float = 0.03
     gaps: float = 0.1
     tails: int = 0
+    fading: float = 1.0
 
 
 def draw(world: World, kind: str, count: int, seed: int) -> Iterator[Series]:
@@ -77,7 +79,10 @@ def draw(world: World, kind: str, count: int, seed: int) -> Iterator[Series]:
 
 def _noisy(rng: Random, world: World, family: str, curve: np.ndarray, label: dict) -> Series:
     sigma = float(np.exp(rng.uniform(*np.log(world.sigma))))
-    values = curve + sigma * ar1(rng, len(curve), rng.uniform(*world.rho), world.tails)
+    noise = sigma * ar1(rng, len(curve), rng.uniform(*world.rho), world.tails)
+    if world.fading < 1:
+        noise *= np.linspace(1, rng.uniform(world.fading, 1), len(curve))
+    values = curve + noise
     odd = rng.random(len(values)) < rng.uniform(0, world.outliers)
     values = values + odd * rng.normal(0, 8 * sigma, len(values))
     lost = rng.random(len(values)) < rng.uniform(0, world.gaps) * rng.integers(0, 2)
@@ -99,30 +104,32 @@ def ar1(rng: Random, count: int, rho: float, tails: int = 0) -> np.ndarray:
     return values
 
 
-def _start(rng: Random) -> float:
+def beginning(rng: Random) -> float:
+    """d_anchor at step 0."""
     return rng.uniform(0.42, 0.9)
 
 
-def _end(rng: Random, start: float) -> float:
+def ending(rng: Random, start: float) -> float:
+    """What a run that began there comes down to."""
     return max(0.27, start * (1 - rng.uniform(0.12, 0.45)))
 
 
 def _exponential(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    start = _start(rng)
-    end, tau = _end(rng, start), n * np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
+    start = beginning(rng)
+    end, tau = ending(rng, start), n * np.exp(rng.uniform(np.log(0.03), np.log(0.4)))
     return end + (start - end) * np.exp(-np.arange(n) / tau), {}
 
 
 def _power_law(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    start = _start(rng)
-    end, tau, alpha = _end(rng, start), n * rng.uniform(0.02, 0.12), rng.uniform(0.4, 1.5)
+    start = beginning(rng)
+    end, tau, alpha = ending(rng, start), n * rng.uniform(0.02, 0.12), rng.uniform(0.4, 1.5)
     return end + (start - end) * (1 + np.arange(n) / tau) ** -alpha, {}
 
 
 def _steps(rng: Random, n: int) -> tuple[np.ndarray, dict]:
     """Rests between drops of the learning rate, after a first fall that counts."""
-    start = _start(rng)
-    end, t = _end(rng, start), np.arange(n)
+    start = beginning(rng)
+    end, t = ending(rng, start), np.arange(n)
     first = rng.uniform(0.5, 0.8)
     curve = start - first * (start - end) * (1 - np.exp(-t / rng.uniform(3, 0.08 * n + 4)))
     for at, share in zip(np.sort(rng.uniform(0.3, 0.9, 2)) * n, rng.dirichlet((2, 2)) * (1 - first), strict=True):
@@ -146,8 +153,8 @@ def _late(rng: Random, n: int) -> tuple[np.ndarray, dict]:
 
 def _slow_start(rng: Random, n: int) -> tuple[np.ndarray, dict]:
     """Falls slowly first and faster later, by a power of time."""
-    start = _start(rng)
-    return start - (start - _end(rng, start)) * (np.arange(n) / n) ** rng.uniform(1.0, 1.6), {}
+    start = beginning(rng)
+    return start - (start - ending(rng, start)) * (np.arange(n) / n) ** rng.uniform(1.0, 1.6), {}
 
 
 def _tuning_down(rng: Random, n: int) -> tuple[np.ndarray, dict]:
@@ -164,24 +171,24 @@ def _tuning_up(rng: Random, n: int) -> tuple[np.ndarray, dict]:
 
 
 def _flat(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    return np.full(n, _start(rng)), {"incident": "stall", "onset": 0}
+    return np.full(n, beginning(rng)), {"incident": "stall", "onset": 0}
 
 
 def _early_stall(rng: Random, n: int) -> tuple[np.ndarray, dict]:
     """Begins well, and stops before 4 % are won."""
-    start, onset = _start(rng), int(rng.uniform(4, 25))
+    start, onset = beginning(rng), int(rng.uniform(4, 25))
     t = np.minimum(np.arange(n), onset)
     return start * (1 - rng.uniform(0.005, 0.035) * t / onset), {"incident": "stall", "onset": onset}
 
 
-def _fallen(rng: Random, n: int) -> tuple[np.ndarray, int]:
+def fallen(rng: Random, n: int) -> tuple[np.ndarray, int]:
     """A healthy run, and the snapshot at which it turns."""
     curve = (_exponential, _power_law)[int(rng.integers(2))](rng, n)[0]
     return curve, int(rng.uniform(0.25, 0.65) * n) + 10
 
 
 def _slow_rise(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    curve, onset = _fallen(rng, n)
+    curve, onset = fallen(rng, n)
     amount, duration = rng.uniform(0.02, 0.12), rng.uniform(10, 80)
     t = np.clip(np.arange(n) - onset, 0, None)
     risen = np.where(t > 0, curve[onset], curve) + amount * np.minimum(1, t / duration)
@@ -189,7 +196,7 @@ def _slow_rise(rng: Random, n: int) -> tuple[np.ndarray, dict]:
 
 
 def _jump(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    curve, onset = _fallen(rng, n)
+    curve, onset = fallen(rng, n)
     amount = rng.uniform(0.02, 0.15)
     risen = np.where(np.arange(n) >= onset, curve[onset] + amount, curve)
     return risen, {"incident": "rise", "onset": onset, "amount": amount}
@@ -215,34 +222,34 @@ TUNED = World(
 
 
 def _cosine(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    start = _start(rng)
-    return start - (start - _end(rng, start)) * 0.5 * (1 - np.cos(np.pi * np.arange(n) / n)) ** rng.uniform(
+    start = beginning(rng)
+    return start - (start - ending(rng, start)) * 0.5 * (1 - np.cos(np.pi * np.arange(n) / n)) ** rng.uniform(
         0.4, 0.9
     ), {}
 
 
 def _two_speeds(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    start, t = _start(rng), np.arange(n)
+    start, t = beginning(rng), np.arange(n)
     fast = rng.uniform(0.3, 0.7)
     fall = fast * np.exp(-t / rng.uniform(2, 10)) + (1 - fast) * np.exp(-t / (n * rng.uniform(0.3, 1.0)))
-    end = _end(rng, start)
+    end = ending(rng, start)
     return end + (start - end) * fall, {}
 
 
 def _sigmoid(rng: Random, n: int) -> tuple[np.ndarray, dict]:
     """A late start without a corner."""
-    start, middle = _start(rng), rng.uniform(12, 26)
+    start, middle = beginning(rng), rng.uniform(12, 26)
     width = middle / rng.uniform(3, 5)
     shape = 1 / (1 + np.exp(-(np.arange(n) - middle) / width))
-    return start - (start - _end(rng, start)) * (shape - shape[0]), {}
+    return start - (start - ending(rng, start)) * (shape - shape[0]), {}
 
 
 def _bumpy_start(rng: Random, n: int) -> tuple[np.ndarray, dict]:
-    start, t = _start(rng), np.arange(n)
+    start, t = beginning(rng), np.arange(n)
     peak, width = rng.uniform(3, 10), rng.uniform(2, 5)
     fall = 1 - np.exp(-np.clip(t - peak, 0, None) / (n * rng.uniform(0.05, 0.3)))
     hump = start * rng.uniform(0.01, 0.1) * np.exp(-0.5 * ((t - peak) / width) ** 2)
-    return start + hump - (start - _end(rng, start)) * fall, {}
+    return start + hump - (start - ending(rng, start)) * fall, {}
 
 
 def _wavy_plateau(rng: Random, n: int) -> tuple[np.ndarray, dict]:
@@ -254,7 +261,7 @@ def _wavy_plateau(rng: Random, n: int) -> tuple[np.ndarray, dict]:
 
 def _kinked_rise(rng: Random, n: int) -> tuple[np.ndarray, dict]:
     """Rises by a square root: fast first, then slower."""
-    curve, onset = _fallen(rng, n)
+    curve, onset = fallen(rng, n)
     amount, duration = rng.uniform(0.03, 0.15), rng.uniform(8, 60)
     t = np.clip(np.arange(n) - onset, 0, None)
     risen = np.where(t > 0, curve[onset], curve) + amount * np.sqrt(np.minimum(1, t / duration))
@@ -263,7 +270,7 @@ def _kinked_rise(rng: Random, n: int) -> tuple[np.ndarray, dict]:
 
 def _slow_stall(rng: Random, n: int) -> tuple[np.ndarray, dict]:
     """Creeps to rest with less than 4 % won; at rest once 90 % of that is."""
-    start, tau = _start(rng), rng.uniform(2, 9)
+    start, tau = beginning(rng), rng.uniform(2, 9)
     curve = start * (1 - rng.uniform(0.0, 0.035) * (1 - np.exp(-np.arange(n) / tau)))
     return curve, {"incident": "stall", "onset": int(2.3 * tau)}
 

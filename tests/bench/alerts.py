@@ -1,9 +1,10 @@
 """How well the alert rules do against patience counters, Page-Hinkley and ADWIN, on labelled and on real series.
 
 Simulated series come from `alert_series` (thresholds were chosen on ``tuned``; ``held-out`` has other shapes, noise and
-ranges), real ones from ``tests/data/alerts``. Every method sees the same values in the same
-order. False warnings are healthy runs with any; recall counts stalls and rises with 120 snapshots or more after their
-onset; delays are in snapshots, for stalls, and for rises of 0.03 or more.
+ranges) and `alert_fresh`, real ones from ``tests/data/alerts``. Every method sees the same values in the same order.
+False warnings are healthy runs with any; recall counts stalls and rises with 120 snapshots or more after their onset;
+delays are in snapshots, for stalls, and for rises of 0.03 or more. Notices are what a channel for people hears of a
+sick run from the onset on: that it begins, gets worse, or is over.
 
     python tests/bench/alerts.py --runs 1000
     python tests/bench/alerts.py --world held-out --runs 1000 --seed 5 --json
@@ -22,32 +23,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from alert_fresh import FRESH
+from alert_notices import notices
 from alert_series import HELD_OUT, TUNED, Series, draw
 
 from cm_server.rules import RuleBook
 from cm_server.rules.history import plain_summary, read_history
 from cm_server.rules.replay import Sample, replay
 
-WORLDS = {"tuned": TUNED, "held-out": HELD_OUT}
+WORLDS = {"tuned": TUNED, "held-out": HELD_OUT, "fresh": FRESH}
 REAL = Path(__file__).parents[1] / "data" / "alerts"
 LONG = 120
 LARGE = 0.03
 _ADWIN_UNIT = 0.02
 """ADWIN's bound is made for values that fill [0, 1]; of d_anchor as it is it would see nothing at all."""
 Alarm = tuple[str, int]
-"""What it says (``stall``, ``rise`` or ``alarm``) and at which snapshot."""
+"""What it says (``stall``, ``rise`` or ``alarm``; ``notice``: people hear something) and at which snapshot."""
 _KIND = {"ConceptStall": "stall", "ConceptRise": "rise", "ConceptJump": "rise"}
 
 
 def ours(series: Series) -> list[Alarm]:
     """The live engine, told of values only."""
     settings = RuleBook({"expect": series.expect}).settings()
-    events = replay(samples(series.values), settings)
-    return [
+    events = list(replay(samples(series.values), settings))
+    alarms = [
         (_KIND.get(event.transition.rule, "alarm"), event.index)
         for event in events
         if event.transition.told and event.transition.loudness != "info"
     ]
+    return alarms + [("notice", at) for at in notices(events)]
 
 
 def samples(values: np.ndarray) -> Iterator[Sample]:
@@ -136,8 +140,10 @@ class Score:
     seconds: float = 0.0
     snapshots: int = 0
 
-    def add(self, series: Series, alarms: Sequence[Alarm]) -> None:
+    def add(self, series: Series, said: Sequence[Alarm]) -> None:
         """Takes one run."""
+        alarms = [alarm for alarm in said if alarm[0] != "notice"]
+        heard = [at for kind, at in said if kind == "notice"] or [at for _, at in alarms]
         if series.incident == "none":
             self.healthy += 1
             self.false_runs += bool(alarms)
@@ -149,7 +155,7 @@ class Score:
         if len(series.values) - series.onset >= LONG:
             self.found[series.incident].append(bool(hits))
         if hits:
-            self.notices.append(sum(at >= series.onset for _, at in alarms))
+            self.notices.append(sum(at >= series.onset for at in heard))
             if series.incident == "stall" or series.amount >= LARGE:
                 self.delays[series.incident].append(hits[0] - series.onset)
 
@@ -165,6 +171,7 @@ class Score:
             "delay_median": {kind: _percentile(d, 50) for kind, d in self.delays.items()},
             "delay_p90": {kind: _percentile(d, 90) for kind, d in self.delays.items()},
             "notices_per_incident": _mean(self.notices),
+            "most_notices": max(self.notices, default=None),
             "sick_runs_with_alarm_before_onset": self.before_onset,
             "microseconds_per_snapshot": round(1e6 * self.seconds / max(1, self.snapshots)),
         }
@@ -238,11 +245,19 @@ def main() -> int:
 
 def _print(figures: dict[str, dict]) -> None:
     print(
-        f"{'method':<18} false/1000   recall stall  rise    delay stall p50 p90   rise p50 p90   notices   us/snapshot"
+        f"{'method':<18} false/1000   recall stall  rise    delay stall p50 p90   rise p50 p90   notices      most"
+        "   us/snapshot"
     )
     for name, f in figures.items():
         delays = [f[key][kind] for kind in ("stall", "rise") for key in ("delay_median", "delay_p90")]
-        cells = [f["false_per_1000"], f["recall"]["stall"], f["recall"]["rise"], *delays, f["notices_per_incident"]]
+        cells = [
+            f["false_per_1000"],
+            f["recall"]["stall"],
+            f["recall"]["rise"],
+            *delays,
+            f["notices_per_incident"],
+            f["most_notices"],
+        ]
         print(f"{name:<18} " + "  ".join(f"{c if c is not None else '-':>9}" for c in cells), end="")
         print(f"  {f['microseconds_per_snapshot']:>8}")
     print(f"false warnings of the rules by family: {next(iter(figures.values()))['false_by_family'] or 'none'}")

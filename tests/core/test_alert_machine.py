@@ -7,11 +7,11 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cm_server.core.alerting import CLEAR, HOLD, AlertMachine, Finding, Patience, Severity
+from cm_server.core.alerting import CLEAR, GROWING, HOLD, AlertMachine, Finding, Patience, Severity
 
 
-def _finding(severity: Severity = "warning", at_once: bool = False) -> Finding:
-    return Finding("R", severity, 0.5, "words", at_once=at_once)
+def _finding(severity: Severity = "warning", at_once: bool = False, growing: bool = False) -> Finding:
+    return Finding("R", severity, 0.5, "words", at_once=at_once, growing=growing)
 
 
 def _fire(machine: AlertMachine) -> None:
@@ -85,6 +85,20 @@ def test_a_rule_may_be_quick_and_a_finding_may_not_wait_at_all() -> None:
     assert [c.state for c in machine.evaluate(0, [_finding()])] == ["firing"]
     assert [c.state for i in (1, 2) for c in machine.evaluate(i, [])] == ["recovering", "resolved"]
     assert [c.state for c in AlertMachine().evaluate(0, [_finding(at_once=True)])] == ["firing"]
+
+
+def test_a_warning_that_grows_is_told_once_as_an_error_or_after_a_while() -> None:
+    machine = AlertMachine()
+    for step in range(HOLD + 1):
+        assert not any(change.told for change in machine.evaluate(step, [_finding(growing=True)]))
+    assert [c.loudness for c in machine.evaluate(9, [_finding("error")])] == ["error"]
+    machine = AlertMachine()
+    told = [machine.evaluate(step, [_finding(growing=True)]) for step in range(HOLD + GROWING)]
+    assert [any(c.told for c in changes) for changes in told] == [False] * (HOLD + GROWING - 1) + [True]
+    machine = AlertMachine()
+    for step in range(HOLD):
+        machine.evaluate(step, [_finding(growing=True)])
+    assert [c.loudness for c in machine.evaluate(9, [_finding()])] == ["warning"], "it grows no more"
 
 
 def test_a_restored_alert_fires_without_saying_so_again() -> None:

@@ -103,6 +103,31 @@ def test_a_resolution_follows_a_firing_that_arrived_and_only_that() -> None:
     assert desk.at(900) == []
 
 
+def test_people_hear_of_an_incident_twice_and_lists_of_its_end_as_well() -> None:
+    desk = Desk((Route("chat"), Route("list", tells_ended=True)))
+    desk.at(0, alert())
+    desk.at(10)
+    desk.at(20, alert(severity="error"))
+    assert desk.at(30) == [(channel, "ConceptStall", "firing") for channel in ("chat", "list")]
+    desk.at(200, alert(severity="error", state="resolved"))
+    assert desk.at(220) == [("list", "ConceptStall", "resolved")]
+    desk.at(400, alert(2, "DeadUnits"))
+    told = desk.at(420)
+    assert [rule for channel, rule, _ in told if channel == "list"] == ["DeadUnits"]
+    assert told[:2] == [("chat", "DeadUnits", "firing"), ("chat", "ConceptStall", "resolved")], "it goes along"
+    assert desk.at(900) == []
+
+
+def test_that_an_error_is_over_is_told_where_it_was_one_from_the_start() -> None:
+    desk = Desk()
+    desk.at(0, alert(severity="error"))
+    desk.at(10)
+    desk.at(1010)
+    assert desk.at(1020) == [("chat", "ConceptStall", "firing")], "the reminder"
+    desk.at(1200, alert(severity="error", state="resolved"))
+    assert desk.at(1220) == [("chat", "ConceptStall", "resolved")]
+
+
 def test_a_repetition_that_does_not_arrive_takes_nothing_back() -> None:
     desk = Desk()
     desk.at(0, alert())
@@ -322,7 +347,9 @@ def _check_final(world: World, one: Alert, route: Route) -> None:
             assert max(RANK[severity] for _, _, severity in story) >= RANK[one.severity]
         return
     told = (route.channel, one.id) in world.arrived
-    if told and (one.state == "resolved" or route.tells_ended):
+    fired = [RANK[severity] for _, status, severity in story if status == "firing"]
+    worsened = max(fired, default=0) > min(fired, default=0)
+    if told and (route.tells_ended or (one.state == "resolved" and not worsened)):
         assert statuses[-1] == "resolved"
     if one.state == "resolved" and not story:
         assert not told

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from cm_server.core.trend import SAMPLES, WINDOWS, Track, middle, noise_of, theil_sen
+from cm_server.core.slope import SAMPLES, WINDOWS, theil_sen
+from cm_server.core.trend import Track, middle, noise_of
 
 
 def _track(values: np.ndarray) -> Track:

@@ -52,6 +52,8 @@ def test_facts_name_another_version_and_a_full_disk():
     for part in ("0.0.1 (this dashboard:", "update one", "3.5 MB, 1.2 kB", "nearly full", "tcp://127.0.0.1:7801"):
         assert part in said
     assert "nearly full" not in text(words.server_facts(UP, StoreHealth("/data", 2, 0, 0, 10**12)))
+    elsewhere = StoreHealth("/data", 2, 3_500_000, 0, 10**12, "postgresql://monitor@db/runs")
+    assert "3.5 MB, postgresql://monitor@db/runs" in text(words.server_facts(UP, elsewhere))
 
 
 def test_what_the_page_says_it_heard_is_checked():

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import sqlite3
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from promised import FINGERPRINT, LAYERS, Client, images
 from cm_server.cli import main
 from cm_server.report import ConceptMap, LayerArrays, LayerReport, LayerSummary, SnapshotReport
 from cm_server.stores import schema
+from cm_server.stores.archive import stretches
 from cm_server.stores.errors import StoreError
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.verify import verify
@@ -186,6 +188,37 @@ def test_a_changed_digit_in_the_index_is_found_when_it_is_read_and_named(copy: P
     reader.close()
     assert main(["runs", "verify", "--store", str(copy)]) == 1
     assert "damaged snapshot, run b, step 10, layer head: index.sqlite" in capsys.readouterr().out
+
+
+def test_a_changed_place_of_an_array_is_found_when_it_is_read(copy: Path) -> None:
+    """The same bytes, read from one further on, are other numbers."""
+    connection = sqlite3.connect(copy / "index.sqlite")
+    connection.execute(
+        "UPDATE layer_reports SET arrays = json_set(arrays, '$[0].offset', 1) WHERE run = 'a' AND step = 0 "
+        "AND layer = 'conv'"
+    )
+    connection.commit()
+    connection.close()
+    reader = StoreReader(copy)
+    with pytest.raises(StoreError, match="damaged"):
+        reader.report("a", "conv", 0)
+    assert reader.report("a", "head", 0) is not None
+    reader.close()
+    assert [damage.step for damage in verify(copy).damages] == [0]
+
+
+def test_records_of_earlier_versions_stay_readable_and_their_damage_is_found(copy: Path) -> None:
+    """Their checksum is of the bytes alone."""
+    row = next(r for r in records(copy, schema.layer_reports) if (r["run"], r["step"], r["layer"]) == ("a", 0, "conv"))
+    (payload,) = stretches(copy / "segments", row["segment"], [row["offset"]], row["length"])
+    connection = sqlite3.connect(copy / "index.sqlite")
+    where = (zlib.crc32(payload), row["sequence"], row["layer"])
+    connection.execute("UPDATE layer_reports SET crc32 = ? WHERE sequence = ? AND layer = ?", where)
+    connection.commit()
+    connection.close()
+    assert verify(copy).damages == []
+    flip(copy / "segments" / row["segment"], row["offset"] + 3, 1)
+    assert [damage.step for damage in verify(copy).damages] == [0]
 
 
 def test_what_is_damaged_is_taken_out_of_sight_and_asked_for_again(copy: Path, capsys: Any) -> None:

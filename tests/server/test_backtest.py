@@ -56,7 +56,9 @@ def test_text_is_one_line_a_transition_and_verbose_shows_the_machine(tmp_path: P
         ["ConceptStall", "firing"],
         ["ConceptStall", "ended"],
     ]
-    assert "ConceptStall pending" in _run(capsys, "backtest", path, "--verbose")[1]
+    patient = tmp_path / "patient.toml"
+    patient.write_text("ConceptStall.hold = 3\n")
+    assert "ConceptStall pending" in _run(capsys, "backtest", path, "--verbose", "--rules", str(patient))[1]
     assert _run(capsys, "backtest", _csv(tmp_path, "step,d_anchor\n0,0.5\n"))[1].startswith("nothing to report")
 
 

@@ -81,6 +81,11 @@ def test_a_slow_rise_is_one_warning_and_grows_into_one_error() -> None:
     assert 700 <= loud[0].transition.finding.details["since_step"] <= 1000
 
 
+def test_a_rise_that_soon_is_an_error_is_told_once_as_that() -> None:
+    values = _fall(160) + 0.003 * np.clip(np.arange(160) - 90, 0, 30)
+    assert [said for said in _said(_points(values)) if "Plateau" not in said] == ["ConceptJump error"]
+
+
 def test_a_jump_is_called_one_within_a_few_snapshots_and_resolves_when_it_is_undone() -> None:
     values = _fall(160)
     values[90:120] += 0.06
