@@ -17,8 +17,6 @@ SCHEMA_VERSION = 3
 """2 and 3 add tables, columns and indexes; nothing was renamed or removed, so a writer can upgrade in place."""
 _UPGRADABLE = ("1", "2")
 BUSY_TIMEOUT_MS = 10_000
-_CHECKPOINT_PAGES = 4_000
-"""16 MB of log between checkpoints: pages that many runs write to again and again reach the file once for all."""
 WRITER_BUSY_TIMEOUT_MS = 2_000
 """The server's loop waits no longer for a lock: it goes on serving, and tries again."""
 
@@ -381,7 +379,7 @@ def _configure(engine: sa.Engine, writer: bool) -> None:
             cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new index; `runs compact` gives pages back in steps
             cursor.execute("PRAGMA journal_mode=WAL")
             cursor.execute("PRAGMA synchronous=FULL")
-            cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+            cursor.execute("PRAGMA wal_autocheckpoint=4000")  # 16 MB: pages changed again and again are copied once
         else:
             cursor.execute("PRAGMA query_only=ON")
             cursor.execute("PRAGMA wal_autocheckpoint=0")  # the writer is the only checkpointer
