@@ -11,7 +11,7 @@ from torch import Tensor
 
 _BLOCK = 2**21
 """Floats per block of distances: bounds memory whatever the counts."""
-_CACHE_FLOATS = 2**17
+_CACHE_FLOATS = 2**18
 """The same on a CPU, whose cache then holds a block from its product to its last use."""
 _CANCELLED = 1e-3
 """Below this share of the squared norms, expanded squares have lost too many digits to say which unit is nearest."""

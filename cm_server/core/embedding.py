@@ -11,7 +11,7 @@ NEGLIGIBLE_WEIGHT = 1e-12
 """Smaller weights are set to zero: subnormal numbers slow the product fifty times and change nothing."""
 _LEAST = -60.0
 """Exponents are held here, where e^x is nothing beside a largest of 1 and far from being subnormal."""
-_CACHE_FLOATS = 2**17
+_CACHE_FLOATS = 2**18
 """Similarities that are worked on at once on a CPU: what is made of them stays in its cache."""
 
 
