@@ -52,17 +52,24 @@
         }
         return table;
     };
+    /* The table that the page itself tells, where it has one. */
+    const told = (chart) => {
+        const table = chart.dataset.told && document.querySelector(`#${chart.dataset.told} table`);
+        return table ? table.cloneNode(true) : null;
+    };
     const fill = async (chart) => {
         const twin = chart.querySelector('.twin');
         try {
-            const found = await numbers(chart);
+            const own = told(chart);
+            const found = own ? null : await numbers(chart);
             if (!chart.classList.contains('tabled')) return;
-            const all = found.rows.length === found.total;
-            const note = all ? `${found.total.toLocaleString('en')} rows` : `${found.rows.length} of ${found.total.toLocaleString('en')} rows; the CSV has all`;
+            const all = own || found.rows.length === found.total;
+            const count = own ? own.tBodies[0].rows.length : found.total;
+            const note = all ? `${count.toLocaleString('en')} rows` : `${found.rows.length} of ${count.toLocaleString('en')} rows; the CSV has all`;
             const frame = element('div', '', {className: 'table-frame', tabIndex: 0});
             frame.setAttribute('role', 'region');
             frame.setAttribute('aria-label', chart.dataset.label);
-            frame.appendChild(render(found, chart.dataset.label));
+            frame.appendChild(own || render(found, chart.dataset.label));
             const before = twin.querySelector('.table-frame');
             const at = before ? [before.scrollLeft, before.scrollTop] : [0, 0];
             twin.replaceChildren(frame, element('p', note, {className: 'summary'}));
