@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cm_server import anchor_desk, keeping
@@ -12,6 +12,7 @@ from cm_server.notifiers import operations
 from cm_server.notifiers.base import Notifier
 from cm_server.notifiers.dispatch import Dispatcher
 from cm_server.notifiers.settings import NotifySettings
+from cm_server.report import Alert
 from cm_server.stores.delivery_writer import DeliveryWriter
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
@@ -54,9 +55,9 @@ class DeliveryDesk:
         """Takes every transition of every alert."""
         return self._dispatcher
 
-    def open_alerts(self) -> dict[int, str]:
-        """Rules of the alerts that are open, by id."""
-        return {alert.id: alert.rule for alert in self._tables.current_alerts(math.inf)}
+    def open_alerts(self) -> Sequence[Alert]:
+        """The alerts that are open."""
+        return self._tables.current_alerts(math.inf)
 
     def tick(self) -> None:
         """Takes commands, outcomes and what is due; never waits."""

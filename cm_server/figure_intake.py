@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any
 
 from cm_client.protocol.messages import (
@@ -145,7 +145,7 @@ def flat(values: dict[str, Any]) -> dict[str, Any]:
 def _shown(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): _shown(str(name), one) for name, one in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float) and not isfinite(value):
         return None
     if not isinstance(value, str):
         return value
@@ -164,12 +164,15 @@ def _scalar_rows(rows: list[list[Any]]) -> Iterator[Row]:
             continue
         if not (_is_count(row[0]) and _is_count(row[1])):
             continue
-        values = {
-            str(name)[:100]: float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
-            for name, value in row[3].items()
-        }
-        at = float(row[2]) if isinstance(row[2], (int, float)) else 0.0
-        yield row[0], row[1], at if math.isfinite(at) else 0.0, values
+        values = {name[:100]: _number(value) for name, value in row[3].items()}
+        yield row[0], row[1], _number(row[2]) or 0.0, values
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as such, True and False as 1 and 0, anything else as None."""
+    if type(value) is not float and not isinstance(value, int):
+        return None
+    return float(value) if isfinite(value) else None
 
 
 def _is_count(value: Any) -> bool:

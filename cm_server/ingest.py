@@ -309,7 +309,10 @@ class Ingest:
 
     def _close_silent(self) -> None:
         if len(self.sessions) >= MOST_SESSIONS:
+            gone = [session for session in self.sessions.values() if session.lost]
             self.sessions = {run: session for run, session in self.sessions.items() if not session.lost}
+            for session in gone:
+                self._forget(session)
 
     def _finish(self, session: Session, finish: Finish) -> None:
         """The run ends once its last captures are analysed, and after all that it logged."""

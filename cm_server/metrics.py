@@ -132,16 +132,16 @@ class AlertCount:
 
     Args:
         metrics: where to count.
-        firing: rules of the alerts that fire already, by id: an earlier server counted them.
+        firing: the alerts that fire already: an earlier server counted them.
         then: told of every transition, too.
     """
 
     name = "metrics"
 
-    def __init__(self, metrics: Metrics, firing: Mapping[int, str], then: Notifier) -> None:
+    def __init__(self, metrics: Metrics, firing: Iterable[Alert], then: Notifier) -> None:
         self._metrics, self._then = metrics, then
-        self._firing = dict(firing)
-        for rule in set(firing.values()):
+        self._firing = {alert.id: (alert.run, alert.rule) for alert in firing}
+        for rule in {rule for _, rule in self._firing.values()}:
             self._show(rule)
 
     def notify(self, alert: Alert) -> None:
@@ -149,14 +149,21 @@ class AlertCount:
         if alert.state in OPEN_STATES:
             if alert.id not in self._firing:
                 self._metrics.alerts.labels(alert.rule).inc()
-            self._firing[alert.id] = alert.rule
+            self._firing[alert.id] = (alert.run, alert.rule)
         else:
             self._firing.pop(alert.id, None)
         self._show(alert.rule)
         self._then.notify(alert)
 
+    def forget(self, run: str) -> None:
+        """The run is to be deleted, and its alerts with it."""
+        rules = {rule for of, rule in self._firing.values() if of == run}
+        self._firing = {key: about for key, about in self._firing.items() if about[0] != run}
+        for rule in rules:
+            self._show(rule)
+
     def _show(self, rule: str) -> None:
-        self._metrics.firing.labels(rule).set(list(self._firing.values()).count(rule))
+        self._metrics.firing.labels(rule).set(sum(of == rule for _, of in self._firing.values()))
 
 
 class GpuMemory(Collector):

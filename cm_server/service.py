@@ -150,7 +150,7 @@ class Service:
         )
         shown = [TerminalNotifier()] if settings.notify.terminal else []
         notifiers = [LogNotifier(), *shown]
-        count = AlertCount(self._metrics, self._delivery.open_alerts(), self._delivery.notifier)
+        self._count = count = AlertCount(self._metrics, self._delivery.open_alerts(), self._delivery.notifier)
         self._desk = AlertDesk(self._writer, self._reader, notifiers, self._on_alert, settings.rules, count)
         self._ingest = Ingest(
             self._writer,
@@ -240,6 +240,7 @@ class Service:
         reason = self._ingest.release(run)
         if not reason:
             self._desk.forget(run)
+            self._count.forget(run)
         return reason
 
     def stop(self) -> None:

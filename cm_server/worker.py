@@ -34,6 +34,8 @@ from cm_server.vocabulary import Vocabulary, build_vocabulary
 
 logger = logging.getLogger(__name__)
 
+_MOST_PREVIOUS = 8
+
 
 @dataclass(frozen=True)
 class ProbeJob:
@@ -147,6 +149,13 @@ class _Run:
         """The last report before this capture: of the same process, or the stored one where it is the first."""
         found = [r for r in (self.previous.get(job.epoch), job.before) if r is not None and r.step < job.capture.step]
         return max(found, key=lambda report: report.step, default=None)
+
+    def remember(self, epoch: str, report: SnapshotReport) -> None:
+        """The newest report of a process, of the last few that sent any: a run may be resumed any number of times."""
+        self.previous.pop(epoch, None)
+        self.previous[epoch] = report
+        if len(self.previous) > _MOST_PREVIOUS:
+            del self.previous[next(iter(self.previous))]
 
 
 class AnalysisWorker:
@@ -335,7 +344,7 @@ class AnalysisWorker:
         analysis = Analysis(*fixed, settings.tau, settings.bootstrap, settings.watched, keep, added)
         report = analyse(job.run, capture, analysis, state.before(job), job.received_at, job.epoch)
         report = replace(report, probe_fingerprint=job.capture.probe_fingerprint)
-        state.previous[job.epoch] = report
+        state.remember(job.epoch, report)
         self._give(Done(report))
 
     def _calibrate(self, run: str, name: str, units: int, state: _Run) -> LayerCalibration:

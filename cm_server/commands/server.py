@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import gc
 import logging
 import os
 import signal
@@ -219,6 +220,7 @@ def serve(values: Mapping[str, Any], book: RuleBook, notify: NotifySettings) -> 
             guards=_guards(values),
         )
     )
+    _spare_the_collector()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: service.stop())
     if not service.run(lambda: _announce(service, values)):
@@ -295,6 +297,13 @@ def _worker_settings(values: Mapping[str, Any], watched: tuple[str, ...]):
         bootstrap=values["bootstrap"],
         keep_every=values["keep_similarities"],
     )
+
+
+def _spare_the_collector() -> None:
+    """What is here now (modules, words, encoder) stays: not to be gone through again for every few hundred messages."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _limit_threads(threads: int) -> None:

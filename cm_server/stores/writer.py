@@ -30,6 +30,8 @@ from cm_server.stores.segments import Extent, SegmentWriter, Syncer
 from cm_server.stores.snapshot_rows import KnownCaptures, add_layers, add_snapshot, finite_fields
 
 _TRIED_BYTES = 64 * 1024
+_MOST_OPEN = 512
+"""Segments of so many runs are open at most: a server sees any number of runs, and may open only so many files."""
 ScalarRow = tuple[int, int, float, Mapping[str, float | None]]
 """Number, step, time and values by name."""
 # In the driver's own words: tens of thousands of rows a second leave no time for dictionaries.
@@ -163,8 +165,10 @@ class StoreWriter:
             return [self._insert(connection, report, at) for report, at in zip(reports, extents, strict=True)]
 
     def _append(self, report: SnapshotReport) -> dict[str, Extent]:
-        segments = self._segments.get(report.run) or SegmentWriter(self.directory / "segments", report.run)
-        self._segments[report.run] = segments
+        segments = self._segments.pop(report.run, None) or SegmentWriter(self.directory / "segments", report.run)
+        self._segments[report.run] = segments  # the last one used
+        if len(self._segments) > _MOST_OPEN:
+            self.release(next(iter(self._segments)))
         return {name: segments.append(layer.arrays.named()) for name, layer in report.layers.items()}
 
     def _insert(self, connection: sa.Connection, report: SnapshotReport, extents: Mapping[str, Extent]) -> int:

@@ -68,6 +68,24 @@ def test_weights_hold_no_subnormal_numbers() -> None:
     assert float(weights[weights > 0].min()) >= embedding.NEGLIGIBLE_WEIGHT
 
 
+@pytest.mark.parametrize("temperature", [0.002, 0.05, 1.0, 30.0])
+@pytest.mark.parametrize("units", [1, 7, 700])
+def test_one_pass_over_the_similarities_gives_what_the_weights_give(units: int, temperature: float) -> None:
+    """In float64 by the definitions; 700 units of 300 words are several blocks."""
+    text = _unit_rows(300, 16, 2)
+    similarity = torch.rand(units, 300, generator=torch.Generator().manual_seed(units)) * 2 - 1
+    weights = torch.softmax(similarity.double() / temperature, dim=1)
+    found, words = embedding.embeddings_and_words(similarity, text, temperature)
+    rounding = 3e-7 * (1 + 1 / temperature)  # of a similarity of 1, divided by T, in float32
+    torch.testing.assert_close(found.double(), weights @ text.double(), atol=1e-6 + rounding, rtol=0)
+    torch.testing.assert_close(words.double(), embedding.effective_words(weights), rtol=2e-6 + rounding, atol=0)
+    assert torch.equal(found, embedding.neuron_embeddings(similarity, text, temperature))
+
+
+def test_no_unit_and_no_word_are_no_trouble() -> None:
+    assert embedding.neuron_embeddings(torch.empty(0, 3), torch.eye(3), 0.1).shape == (0, 3)
+
+
 @pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan])
 def test_a_temperature_that_is_not_positive_is_refused(temperature: float) -> None:
     with pytest.raises(ValueError, match="give a number above 0"):

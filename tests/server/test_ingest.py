@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,7 +44,7 @@ from cm_server.ingest import Ingest
 from cm_server.sessions import SILENT_SECONDS
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.writer import StoreWriter
-from cm_server.worker import AnalysisWorker, WorkerSettings
+from cm_server.worker import AnalysisWorker, ForgetJob, WorkerSettings
 
 HELLO = Hello("a run", "Net", -1, 0.0, "1", "host", 1, {})
 
@@ -216,3 +218,39 @@ def test_a_live_session_whose_process_died_goes_on_as_a_late_one(desk: Desk) -> 
     assert "r" not in desk.ingest.sessions
     assert desk.say(Heartbeat({})) == [Pong]
     assert desk.say(HELLO, epoch="next") == [Welcome], "its successor need not wait for it"
+
+
+def test_a_server_holds_nothing_of_runs_that_are_over(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty runs of two processes each that log, lose a capture and finish, again and again: as many objects."""
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # pytest keeps what is logged
+
+    def objects(round_: int) -> int:
+        for number in range(20):
+            for epoch in ("e1", "e2"):
+                about = {"run": f"run{round_}-{number}", "epoch": epoch}
+                desk.say(HELLO, **about)
+                desk.say(ScalarBatch([[n, n, 1.0, {"loss": 0.5}] for n in range(3)]), **about)
+                desk.say(CaptureStart(0, 10, 0.0, "never sent", 32, [["layer", 4]]), **about)
+                desk.say(Heartbeat({"step": 3}, [0]), **about)
+                assert FinishAck in desk.say(Finish("finished", {}), **about)
+        worker = desk.ingest._counter.worker
+        while worker.waiting:
+            assert isinstance(worker._jobs.get(), ForgetJob)
+        gc.collect()
+        return len(gc.get_objects())
+
+    objects(0)
+    objects(1)
+    first, second = objects(2), objects(3)
+    assert second - first < 20, "one object for each run would be a leak"
+
+
+def test_what_is_held_for_the_lost_goes_when_they_make_room(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cm_server.ingest.MOST_SESSIONS", 2)
+    for run in ("a", "b"):
+        desk.say(HELLO, run=run)
+        desk.ingest.sessions[run].last_seen -= SILENT_SECONDS + 1
+    desk.ingest.check_silence()
+    assert Welcome in desk.say(HELLO, run="c")
+    jobs = desk.ingest._counter.worker
+    assert [jobs._jobs.get_nowait() for _ in range(jobs.waiting)] == [ForgetJob("a", ""), ForgetJob("b", "")]

@@ -38,7 +38,8 @@ def test_a_clock_that_runs_ahead_gives_no_negative_time() -> None:
 def test_alerts_are_counted_once_however_often_they_are_told() -> None:
     metrics = Metrics()
     heard: list[int] = []
-    count = AlertCount(metrics, {9: "Earlier"}, SimpleNamespace(name="x", notify=lambda alert: heard.append(alert.id)))
+    earlier = [replace(ALERT, id=9, rule="Earlier", run="gone", state="firing")]
+    count = AlertCount(metrics, earlier, SimpleNamespace(name="x", notify=lambda alert: heard.append(alert.id)))
     assert _value(metrics, "alerts_firing", rule="Earlier") == 1
     assert _value(metrics, "alerts_total", rule="Earlier") is None, "an earlier server counted it"
     rule = ALERT.rule
@@ -54,6 +55,9 @@ def test_alerts_are_counted_once_however_often_they_are_told() -> None:
     count.notify(replace(ALERT, id=1, state="firing"))
     assert _value(metrics, "alerts_total", rule=rule) == 3
     assert heard == [1, 1, 1, 1, 2, 1, 2, 2, 1], "each is passed on"
+    count.forget("gone")
+    assert _value(metrics, "alerts_firing", rule="Earlier") == 0, "its run is deleted"
+    assert _value(metrics, "alerts_firing", rule=rule) == 1
 
 
 def test_what_is_read_at_a_scrape_follows_its_source(tmp_path: Path) -> None:

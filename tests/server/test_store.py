@@ -84,8 +84,41 @@ def test_a_capture_is_known_by_its_process_and_number(store: StoreWriter) -> Non
     store.commit_snapshot(_report(7, 0))
     assert store.has_capture("r", "e", 7)
     assert not store.has_capture("r", "another process", 7)
+    assert not store.has_capture("r", "e", 6)
+    assert not store.has_capture("r", "e", 8)
     store.commit_snapshot(_report(7, 5, epoch="another process"))
+    assert store.has_capture("r", "another process", 7)
     assert len(StoreReader(store.directory).snapshots("r")) == 2
+
+
+def test_a_capture_whose_commit_failed_is_not_there(store: StoreWriter) -> None:
+    assert not store.has_capture("r", "e", 0)
+
+    def fails() -> None:
+        with store.together():
+            store.commit_snapshot(_report(0, 0))
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fails()
+    assert not store.has_capture("r", "e", 0)
+    store.commit_snapshot(_report(0, 0))
+    assert store.has_capture("r", "e", 0)
+
+
+def test_a_writer_keeps_few_files_open_however_many_runs_it_sees(
+    store: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cm_server.stores.writer._MOST_OPEN", 2)
+    runs = ["a", "b", "a", "c", "a"]
+    for number, run in enumerate(runs):
+        store.commit_snapshot(replace(_report(number, number * 10), run=run))
+    assert [bool(store.writing(run)) for run in ("a", "b", "c")] == [True, False, True]
+    store.commit_snapshot(replace(_report(9, 90), run="b"))
+    reader = StoreReader(store.directory)
+    for run, steps in {"a": [0, 20, 40], "b": [10, 90], "c": [30]}.items():
+        assert [s.step for s in reader.snapshots(run)] == steps
+        assert reader.report(run, "layer4") is not None
 
 
 def test_scalars_sent_twice_are_stored_once(store: StoreWriter) -> None:
