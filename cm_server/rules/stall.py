@@ -38,7 +38,7 @@ class _Resting(RuleSettings):
 
     def _odds(self, view: View) -> float:
         slowest = amount(view, self.slowest, self.slowest_of_scale)
-        return rest_odds(view.d_anchor.slopes(), slowest, _SPREAD * slowest)
+        return rest_odds(view.d_anchor.slopes(), slowest, _SPREAD * slowest) if slowest > 0 else 0.0
 
     def _slope(self, view: View) -> Slope:
         return view.d_anchor.slope(amount(view, self.drop, self.drop_of_scale) / _PRECISION)
