@@ -129,6 +129,7 @@ def _figure(
             meta={"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step},
             tracked={unit: way for unit, way in ways.items() if way is not None},
             marks=here.marks,
+            layered=True,
         )
         figure["data"].append(anchor_stars.stars(data.anchors, theme))
         return figure
