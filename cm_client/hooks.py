@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import is_grad_enabled, nn
 from torch._C import _current_graph_task_id, _is_tracing
 from torch._C._functorch import peek_interpreter_stack
+from torch.compiler import is_compiling
+from torch.cuda import is_current_stream_capturing, is_initialized
+from torch.fx import Proxy
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 Seen = Callable[[tuple[Any, ...], dict[str, Any]], None]
@@ -70,21 +73,21 @@ class StepHook:
         self._compiled = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not (module.training and torch.is_grad_enabled()):
+        if not (module.training and is_grad_enabled()):
             return
-        if torch.compiler.is_compiling():
+        if is_compiling():
             if not torch.compiler.is_exporting():
                 self.traced = (args, kwargs)
             return
         # A replica (DataParallel) or a shallow copy shares this hook, and is not the module that is trained.
-        counted, seen = self._counted, self._seen
-        if counted is None or seen is None or module is not self._root() or _is_abstract(args):
+        counted = self._counted
+        if counted is None or module is not self._root() or _is_abstract(args):
             return
         # Never in two threads at once, and never in the recomputation of a checkpointed forward.
         if _current_graph_task_id() == -1 and self._busy.acquire(False):
             try:
-                if counted():
-                    seen(args, kwargs)
+                if counted() and self._seen is not None:
+                    self._seen(args, kwargs)
             finally:
                 self._busy.release()
 
@@ -121,11 +124,11 @@ def _is_abstract(args: tuple[Any, ...]) -> bool:
     return (
         _is_tracing()
         or peek_interpreter_stack() is not None
-        or (bool(args) and isinstance(args[0], torch.fx.Proxy))
-        or cuda_graph_recorded()
+        or (bool(args) and isinstance(args[0], Proxy))
+        or (is_initialized() and is_current_stream_capturing())
     )
 
 
 def cuda_graph_recorded() -> bool:
     """Whether a CUDA graph is being recorded: what runs now would run again at every replay, unseen."""
-    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+    return is_initialized() and is_current_stream_capturing()

@@ -90,7 +90,8 @@ class Monitor:
         self._quiet = False
         live.add(self)
         self._hook.attach(model)
-        self._optimisers = OptimiserHooks(inner, self._before_step, self._after_step, plan.optimisers)
+        steps = self._recorder.steps
+        self._optimisers = OptimiserHooks(inner, steps, self._hook, self._before_step, self._fail, plan.optimisers)
         self._optimisers.attach()
         self._transport.start()
 
@@ -227,25 +228,21 @@ class Monitor:
             self._forward(args, kwargs)
 
     def _counted(self) -> bool:
+        """Whether there is anything to do at this training forward."""
         # Most steps cost this and no more. Reading the clock would double it: one in so many is timed, for all of them.
         self._passing += 1
-        if self._passing % TIMED:
-            return self._count()
-        began = time.perf_counter()
-        look = self._count()
-        self._meter.passed(time.perf_counter() - began, TIMED)
-        return look
-
-    def _count(self) -> bool:
-        """Whether there is anything to do at this training forward."""
+        began = 0.0 if self._passing % TIMED else time.perf_counter()
         recorder = self._recorder
         if recorder is None or self._quiet:
             return True
         try:
-            return recorder.counted(self._back.waiting)
+            look = recorder.counted(self._back.waiting)
         except Exception as error:
             self._fail(error)
             return False
+        if began:
+            self._meter.passed(time.perf_counter() - began, TIMED)
+        return look
 
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.guard(self._step, args, kwargs)
@@ -274,14 +271,6 @@ class Monitor:
                 self._recorder.forward(*traced, traced=True)
         elif self._recorder is not None:
             self._recorder.unseen()
-
-    def _after_step(self, optimiser: int) -> None:
-        # Not timed: reading the clock would cost more than this does.
-        try:
-            if self._recorder is not None:
-                self._recorder.steps.stepped(optimiser)
-        except Exception as error:
-            self._fail(error)
 
     def _detach(self) -> None:
         self._hook.detach()

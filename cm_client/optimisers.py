@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
+from torch.cuda import is_initialized
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from cm_client.hooks import cuda_graph_recorded
+from cm_client.hooks import StepHook, cuda_graph_recorded
 from cm_client.processes import sharded_part
+from cm_client.steps import StepCounter
 
 _SAMPLES = 8
 _spent: list[Any] = []
@@ -20,30 +23,38 @@ _spent: list[Any] = []
 
 
 class OptimiserHooks:
-    """Tells of each step of an optimiser that holds a parameter of ``model``: ``before`` it, and ``after`` it.
+    """Counts each step of an optimiser that holds a parameter of ``model``, and tells ``before`` one where need be.
+
+    Every optimiser's step pays for this, so what is known is not asked again: once steps are an optimiser's and the
+    forwards are seen, a step of the optimiser that stepped last costs a few comparisons.
 
     Args:
         model: the unwrapped module; kept by a weak reference.
-        before: called before the step.
-        after: called after the step, with the optimiser's id.
+        steps: what is counted.
+        forwards: the hook on the model's forwards.
+        before: called before a step while steps are not an optimiser's yet, or where forwards could not tell.
+        failed: told of an error in counting, which the training must not see.
         given: the only optimisers to heed; none: all that hold a parameter.
     """
 
     def __init__(
         self,
         model: nn.Module,
+        steps: StepCounter,
+        forwards: StepHook,
         before: Callable[[], None],
-        after: Callable[[int], None],
+        failed: Callable[[Exception], None],
         given: Iterable[Any] = (),
     ) -> None:
         self._model = weakref.ref(model)
-        self._before, self._after = before, after
+        self._steps, self._forwards = steps, forwards
+        self._before, self._failed = before, failed
         # A wrapper (Accelerate's, a scheduler's) may be what the loop holds; what steps is inside.
         self._given = {id(o) for outer in given for o in (outer, getattr(outer, "optimizer", None)) if o is not None}
         self._ours: dict[int, _Answer] = {}
+        self._last: Callable[[], Optimizer | None] = lambda: None
         self._handles: list[Any] = []
         self._live = False
-        self._stepping = 0
 
     def attach(self) -> None:
         """Start listening."""
@@ -62,18 +73,30 @@ class OptimiserHooks:
 
     def _on_step(self, optimiser: Optimizer, args: Any, kwargs: Any) -> None:
         # A step inside a compiled region is traced once: a call from there would break the user's graph.
-        if torch.compiler.is_compiling() or not self._live:
+        if is_compiling():
             return
-        if self._is_ours(optimiser) and not cuda_graph_recorded():
-            self._stepping = id(optimiser)
+        steps = self._steps
+        if steps.by_optimiser and not steps.blind and self._forwards.traced is None:
+            return
+        if self._live and self._is_ours(optimiser) and not cuda_graph_recorded():
             self._before()
 
     def _on_stepped(self, optimiser: Optimizer, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_compiling() or not self._live or self._stepping != id(optimiser):
+        if is_compiling() or not self._live:
             return
-        self._stepping = 0
-        if not _skipped(optimiser):
-            self._after(id(optimiser))
+        try:
+            if self._last() is not optimiser:
+                if not self._is_ours(optimiser):
+                    return
+                self._last = weakref.ref(optimiser)
+            # Asked here first, since a call costs as much as the rest.
+            if getattr(optimiser, "found_inf", None) is not None and _skipped(optimiser):
+                return
+            if is_initialized() and cuda_graph_recorded():
+                return
+            self._steps.stepped(id(optimiser))
+        except Exception as error:
+            self._failed(error)
 
     def _is_ours(self, optimiser: Optimizer) -> bool:
         if self._given:
@@ -115,7 +138,7 @@ def _skipped(optimiser: Any) -> bool:
 
     On a GPU only the device knows, and asking would make the training wait: there such a step counts.
     """
-    found = getattr(optimiser, "found_inf", None)
+    found = optimiser.found_inf
     return isinstance(found, Tensor) and found.device.type == "cpu" and bool(found)
 
 

@@ -66,7 +66,7 @@ class Recorder:
         if self.stream is not None:
             self.stream.layers = self.layers
         self._model = weakref.ref(model)
-        self._plan = plan
+        self._plan, self._schedule = plan, plan.schedule
         self._channels_last = plan.channels_last
         self._probes_ready, self._captured, self._needs = probes_ready, captured, needs
         self._first = FirstCapture(needs)
@@ -96,7 +96,7 @@ class Recorder:
             look: whether to look at it in any case.
         """
         self._step = self.steps.forward()
-        if look or self._busy or self._step >= self._plan.schedule.earliest:
+        if look or self._busy or self._step >= self._schedule.earliest:
             return True
         if self.stream is not None:
             self.stream.samples(None)  # ids of a forward that is passed by are nobody else's
@@ -236,7 +236,7 @@ class Recorder:
             self.stream.release()
 
     def _due(self, step: int) -> bool:
-        return not self.paused and self._plan.schedule.due(step, self._meter.elapsed(), self._meter.spent())
+        return not self.paused and self._schedule.due(step, self._meter.elapsed(), self._meter.spent())
 
     def _opens(self, step: int) -> bool:
         """Whether a window of the stream may open now."""
@@ -257,7 +257,7 @@ class Recorder:
         self.captures += 1
         self._meter.capturing += seconds
         self._last_step = step
-        self._plan.schedule.captured(step, self._meter.elapsed(), seconds)
+        self._schedule.captured(step, self._meter.elapsed(), seconds)
 
     def _gather(self, step: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         model = self._model()
@@ -306,7 +306,7 @@ class Recorder:
             self._first.keep(step, at, self._weights or weights_copy(model))
         self._weights = None
         # What was due while the probe set grew is over; what is due from this step on is not.
-        self._plan.schedule.captured(max(step, now - 1), self._meter.elapsed(), self._meter.capturing)
+        self._schedule.captured(max(step, now - 1), self._meter.elapsed(), self._meter.capturing)
 
     def _settle(self) -> None:
         """Take the first capture again, with the maps that the server asked for meanwhile."""
@@ -348,7 +348,7 @@ class Recorder:
 
     def _skip(self, step: int, started: float, error: NoRoomError) -> None:
         self._chunk = CHUNK // 8
-        self._plan.schedule.captured(step, self._meter.elapsed(), time.perf_counter() - started)
+        self._schedule.captured(step, self._meter.elapsed(), time.perf_counter() - started)
         if "room" not in self._warned:
             self._warned.add("room")
             LOG.warning("no capture at step %d: %s; training goes on, and so does watching", step, error)

@@ -20,9 +20,14 @@ class StepCounter:
         optimiser_known: whether steps are an optimiser's from the start.
         start: steps done before the first forward.
 
+    `forward` and `stepped` are what every training step pays for: no call, no property, no set is made there that need
+    not be.
+
     Attributes:
         forwards: training forwards begun.
         by_optimiser: whether steps are an optimiser's.
+        blind: whether optimisers step and no forward is seen: they are compiled into something, or the model's parts
+            are called without the model.
     """
 
     def __init__(self, moved: Callable[[], bool], optimiser_known: bool = False, start: int = 0) -> None:
@@ -36,6 +41,7 @@ class StepCounter:
         self._fresh = True
         self._last: set[Hashable] = set()
         self._unseen = 0
+        self.blind = False
 
     @property
     def step(self) -> int:
@@ -43,12 +49,6 @@ class StepCounter:
         if self._told is not None:
             return self._told
         return self._start + (self.forwards if self._by_forwards else self._steps)
-
-    @property
-    def blind(self) -> bool:
-        """Whether optimisers step and no forward is seen: they are compiled into something, or the model's parts are
-        called without the model."""
-        return self._unseen >= BLIND_AFTER
 
     def now(self) -> int:
         """`step`, after a look at the weights where nothing is decided yet: for the training's own thread."""
@@ -59,11 +59,12 @@ class StepCounter:
         """A training forward begins; the steps done before it."""
         if not self.by_optimiser:
             self._decide()
-        step = self.step
+        told, done = self._told, self.forwards if self._by_forwards else self._steps
         self.forwards += 1
         self._fresh = True
-        self._unseen = 0
-        return step
+        if self._unseen:
+            self._unseen, self.blind = 0, False
+        return self._start + done if told is None else told
 
     def stepping(self) -> None:
         """An optimiser that holds weights of the model is about to step; it may run forwards itself (LBFGS)."""
@@ -75,22 +76,21 @@ class StepCounter:
     def stepped(self, optimiser: Hashable) -> None:
         """That optimiser has stepped."""
         if self._fresh:
-            self._count(optimiser, 1)
+            self._steps += 1
+            self._fresh = False
+            self._last = {optimiser}
         elif optimiser not in self._last:
             self._last.add(optimiser)
         else:
             self._unseen += 1
-            if self.blind:
-                self._count(optimiser, BLIND_AFTER if self._unseen == BLIND_AFTER else 1)
+            if self._unseen >= BLIND_AFTER:
+                self._steps += 1 if self.blind else BLIND_AFTER
+                self.blind = True
+                self._last = {optimiser}
 
     def tell(self, step: int) -> None:
         """From now on steps are what the user says."""
         self._told = step
-
-    def _count(self, optimiser: Hashable, steps: int) -> None:
-        self._steps += steps
-        self._fresh = False
-        self._last = {optimiser}
 
     def _decide(self) -> None:
         if not (self.by_optimiser or self._by_forwards or self._told is not None):

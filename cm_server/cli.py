@@ -24,6 +24,7 @@ COMMANDS = {
     "keygen": "make keys, for a server that listens beyond this machine",
     "sync": "send what training processes left in the disk spool",
     "search": "ask a run in any words: nearest concepts, neurons and probe images",
+    "anchors": "words of your own that a run's neurons should near or avoid: list, add, remove",
     "probe": "build a labelled, broad probe set from Debian's packages",
     "request": "ask a running training to capture now, pause, resume, watch other layers or stop",
     "doctor": "check the installation and say how to fix what is wrong",

@@ -36,6 +36,15 @@ def parse(search: str | None) -> Wishes:
     )
 
 
+def names_anchors(search: str | None) -> bool:
+    """Whether an address says which anchors are meant, be it none.
+
+    >>> names_anchors("?t=0.1"), names_anchors("?anchors=,"), names_anchors("?anchors=wood")
+    (False, True, True)
+    """
+    return "anchors" in parse_qs((search or "").lstrip("?"), keep_blank_values=True)
+
+
 def query(wishes: Wishes) -> str:
     """The query without a question mark: ``parse(query(w)) == w``."""
     said = {

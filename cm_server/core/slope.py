@@ -11,7 +11,7 @@ import numpy as np
 SAMPLES = 20
 """A drop is expressed per this many values."""
 WINDOWS = (20, 40, 80)
-SPANS = (20, 26, 33, 40, 52, 66, 80, 112, 160)
+SPANS = (20, 22, 24, 26, 28, 30, 33, 36, 40, 45, 50, 57, 66, 80, 112, 160)
 """Since when a series may have changed its pace."""
 _EVERY_VALUE = 80
 """Longer windows are read in means of two: their noise is the same, and they cost a quarter."""

@@ -157,7 +157,7 @@ class Track:
         return self._slope[2]
 
     def slopes(self) -> list[Slope]:
-        """Where the series is heading over the last 20 values, 26, 33 … and as far back as 160.
+        """Where the series is heading over the last 20 values, 22, 24 … and as far back as 160.
 
         Raises:
             ValueError: fewer than 5 values.

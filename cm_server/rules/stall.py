@@ -21,7 +21,7 @@ _SPREAD = 13
 class _Resting(RuleSettings):
     slowest: float = setting(0.003, "slowest fall of a healthy run per 20 snapshots, as a share of d0", 1e-6, 1)
     slowest_of_scale: float = setting(0.008, "the same as a share of chance - ideal, where that is known", 1e-6, 1)
-    odds: float = setting(7.0, "resting: the values are so many times likelier at rest than in a fall", 1, 1e9)
+    odds: float = setting(6.0, "resting: the values are so many times likelier at rest than in a fall", 1, 1e9)
     drop: float = setting(0.010, "rests no more: surely falls, by this or more per 20 snapshots, of d0", 0, 1)
     drop_of_scale: float = setting(0.020, "the same as a share of chance - ideal", 0, 1)
     sigmas: float = setting(1.64, "standard errors that make 'surely'", 0, 20)
@@ -38,7 +38,7 @@ class _Resting(RuleSettings):
 
     def _odds(self, view: View) -> float:
         slowest = amount(view, self.slowest, self.slowest_of_scale)
-        return rest_odds(view.d_anchor.slopes(), slowest, _SPREAD * slowest)
+        return rest_odds(view.d_anchor.slopes(), slowest, _SPREAD * slowest) if slowest > 0 else 0.0
 
     def _slope(self, view: View) -> Slope:
         return view.d_anchor.slope(amount(view, self.drop, self.drop_of_scale) / _PRECISION)

@@ -152,8 +152,12 @@
             plot.cmHooked = true;
             if (id === 'map-graph') cm.plain(plot, id);
             plot.on('plotly_afterplot', () => cm.onScreen(plot));
-            if (id === 'map-graph') cm.listen(plot);
-            else {
+            if (id === 'map-graph') {
+                cm.listen(plot);
+                plot.on('plotly_afterplot', () => cm.label(plot));
+                plot.on('plotly_relayouting', (change) => cm.moving(plot, change));
+                cm.label(plot);
+            } else {
                 plot.on('plotly_relayout', (change) => cm.zoomed(id, change));
                 plot.on('plotly_doubleclick', () => cm.unzoom());
             }

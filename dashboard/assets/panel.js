@@ -17,15 +17,16 @@
     /* What is drawn, as columns and rows: one row per point. */
     cm.drawn = (plot) => {
         const rows = [];
+        const words = (trace, i) => ((trace.text || trace.hovertext || [])[i] || '').replace(/<[^>]*>/g, ' ').trim();
         for (const trace of plot.data) {
             if (trace.visible === false || !trace.x || !trace.y) continue;
             for (let i = 0; i < trace.x.length; i++)
-                if (trace.x[i] !== null && trace.y[i] !== null) rows.push([trace.name || '', trace.x[i], trace.y[i], (trace.text && trace.text[i]) || '']);
+                if (trace.x[i] !== null && trace.y[i] !== null) rows.push([trace.name || '', trace.x[i], trace.y[i], words(trace, i)]);
         }
-        const words = rows.some((row) => row[3] !== '');
+        const worded = rows.some((row) => row[3] !== '');
         const title = (axis, other) => (axis && axis.title && axis.title.text ? axis.title.text.replace(/<[^>]*>/g, ' ') : other);
         const columns = ['series', title(plot.layout.xaxis, 'x'), title(plot.layout.yaxis, 'y')];
-        return {columns: words ? [...columns, 'text'] : columns, rows: words ? rows : rows.map((row) => row.slice(0, 3)), total: rows.length};
+        return {columns: worded ? [...columns, 'text'] : columns, rows: worded ? rows : rows.map((row) => row.slice(0, 3)), total: rows.length};
     };
     const numbers = async (chart) => {
         if (!chart.dataset.table) return cm.drawn(plotOf(chart));
@@ -52,17 +53,24 @@
         }
         return table;
     };
+    /* The table that the page itself tells, where it has one. */
+    const told = (chart) => {
+        const table = chart.dataset.told && document.querySelector(`#${chart.dataset.told} table`);
+        return table ? table.cloneNode(true) : null;
+    };
     const fill = async (chart) => {
         const twin = chart.querySelector('.twin');
         try {
-            const found = await numbers(chart);
+            const own = told(chart);
+            const found = own ? null : await numbers(chart);
             if (!chart.classList.contains('tabled')) return;
-            const all = found.rows.length === found.total;
-            const note = all ? `${found.total.toLocaleString('en')} rows` : `${found.rows.length} of ${found.total.toLocaleString('en')} rows; the CSV has all`;
+            const all = own || found.rows.length === found.total;
+            const count = own ? own.tBodies[0].rows.length : found.total;
+            const note = all ? `${count.toLocaleString('en')} rows` : `${found.rows.length} of ${count.toLocaleString('en')} rows; the CSV has all`;
             const frame = element('div', '', {className: 'table-frame', tabIndex: 0});
             frame.setAttribute('role', 'region');
             frame.setAttribute('aria-label', chart.dataset.label);
-            frame.appendChild(render(found, chart.dataset.label));
+            frame.appendChild(own || render(found, chart.dataset.label));
             const before = twin.querySelector('.table-frame');
             const at = before ? [before.scrollLeft, before.scrollTop] : [0, 0];
             twin.replaceChildren(frame, element('p', note, {className: 'summary'}));
@@ -126,7 +134,8 @@
         const margin = Object.assign({}, plot.layout.margin);
         margin.t = (margin.t || 0) + 36;
         const title = {text: of.replace(/</g, '&lt;'), x: 0, xref: 'paper', y: 1, yref: 'container', yanchor: 'top', pad: {t: 10}, font: {size: 13, color: ink}};
-        const layout = Object.assign({}, plot.layout, {paper_bgcolor: panel, plot_bgcolor: panel, margin, title});
+        const annotations = [...(plot.layout.annotations || []), ...cm.labelNotes(plot)];
+        const layout = Object.assign({}, plot.layout, {paper_bgcolor: panel, plot_bgcolor: panel, margin, title, annotations});
         const size = {width: plot.clientWidth, height: plot.clientHeight + 36};
         return window.Plotly.toImage({data: plot.data, layout: Object.assign(layout, size)}, Object.assign({format, scale: format === 'png' ? 2 : 1}, size));
     };

@@ -126,7 +126,11 @@
         filter_rule: (value) => cm.filter('rule', value),
         tau_wanted: (values) => cm.filter('tau', (values || []).join(',')),
         temperatures_wanted: (values) => cm.filter('t', (values || []).join(',')),
-        anchors_wanted: (values) => cm.filter('anchors', (values || []).map(encodeURIComponent).join(',')),
+        anchors_wanted: (values) => {
+            // No word at all is said aloud: without the part the run's own anchors stand there.
+            const none = cm.query('anchors') === null ? null : ',';
+            cm.filter('anchors', (values || []).map(encodeURIComponent).join(',') || none);
+        },
         ordered: () => cm.kick(),
     });
 })();

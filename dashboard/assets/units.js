@@ -17,7 +17,7 @@
         window.scrollTo(0, 0);
     };
 
-    /* The list of runs as its address says: what is sought, what it is sorted by. */
+    /* The list of runs as its address says: what is sought, what it is sorted and filtered by. */
     cm.arranged = null;
     cm.grid = () => window.dash_ag_grid && document.getElementById('runs-grid') && window.dash_ag_grid.getApi('runs-grid');
     cm.arrange = () => {
@@ -32,6 +32,12 @@
         const wanted = (cm.query('sort') || '').split('_').map((one) => one.split('.')).filter(([, way]) => way === 'asc' || way === 'desc');
         const state = wanted.map(([colId, sort], sortIndex) => ({colId, sort, sortIndex}));
         if (state.length) api.applyColumnState({state, defaultState: {sort: null}});
+        try {
+            const model = JSON.parse(cm.query('filter') || 'null');
+            if (model && typeof model === 'object') api.setFilterModel(model);
+        } catch (error) {
+            cm.go({filter: null}); // a hand-edited link
+        }
     };
 
     setInterval(() => {
@@ -80,6 +86,15 @@
             if (!cm.arranged || cm.arranged !== cm.grid() || cm.place().page !== 'runs') return; // not yet as the address says
             const sorted = (state || []).filter((one) => one.sort).sort((a, b) => (a.sortIndex || 0) - (b.sortIndex || 0));
             cm.go({sort: sorted.map((one) => `${one.colId}.${one.sort}`).join('_') || null});
+        },
+        filtered_runs: (model) => {
+            if (!cm.arranged || cm.arranged !== cm.grid() || cm.place().page !== 'runs') return;
+            const wanted = model && Object.keys(model).length ? JSON.stringify(model) : null;
+            if (wanted !== cm.query('filter')) cm.go({filter: wanted});
+        },
+        since_wanted: (step) => {
+            const wanted = step === '' || step === null || step === undefined ? null : String(step);
+            if (wanted !== cm.query('since') && cm.chosenIn('concepts-since')) cm.go({since: wanted});
         },
         drawn_neuron: () => cm.done('neuron'),
         drawn_concepts: (sent) => {

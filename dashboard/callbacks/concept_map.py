@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,10 +85,11 @@ def _draw(here: View, data: RunData, theme: Theme, source: Source, reply: Reply,
     card = [here.run, here.page, layer, here.step, here.unit, snapshot.sequence]
     point = data.at(layer, here.step)
     earlier = shown_instead(point.step, snapshot.step) if point else ""
+    wishes = sorted({anchor.wish for anchor in data.anchors}, reverse=True)
     return (
         reply.figure("map", figure),
         reply.part("summary", [layer, snapshot.sequence, earlier], lambda: earlier + map_sentence(layout, report)),
-        reply.part("legend", [theme.name], lambda: [*legend(), _unclear(), _star()]),
+        reply.part("legend", [theme.name, wishes], lambda: [*legend(), _unclear(), _star(), *_added(wishes)]),
         reply.part("card", card, lambda: neuron_card(here, info, layout, report, trail, snapshot.step)),
         reply.part(
             "tracked",
@@ -127,6 +129,7 @@ def _figure(
             meta={"sequence": snapshot.sequence, "captured_at": snapshot.captured_at, "step": snapshot.step},
             tracked={unit: way for unit, way in ways.items() if way is not None},
             marks=here.marks,
+            layered=True,
         )
         figure["data"].append(anchor_stars.stars(data.anchors, theme))
         return figure
@@ -137,6 +140,15 @@ def _figure(
 
 def _unclear():
     return html.Span([html.Span("○", className="glyph", **aria(hidden="true")), " not interpretable"])
+
+
+def _added(wishes: Sequence[str]) -> list:
+    """The marks of anchors that people added, as far as there are any."""
+    return [
+        html.Span([html.Span(anchor_stars.GLYPHS[wish], className=f"glyph wish-{wish}", **aria(hidden="true")), said])
+        for wish in wishes
+        for said in (f" {anchor_stars.SAID[wish]} anchor you added",)
+    ]
 
 
 def _star():

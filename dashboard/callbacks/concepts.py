@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qs
 
 from dash import Dash, Input, Output, State, html
 from dash.exceptions import PreventUpdate
@@ -33,6 +34,7 @@ OUTPUTS = (
     Output("concepts-anchors", "children"),
     Output("concepts-common", "children"),
     Output("concepts-turnover", "children"),
+    Output("concepts-since", "value"),
     Output("concepts-sent", "data"),
 )
 NOT_READY = "The run's words are being laid out; they appear here by themselves."
@@ -54,14 +56,16 @@ def register(app: Dash, source: Source, asking: Asking) -> None:
         data = source.run(here.run)
         if data is None or here.page != "concepts":
             raise PreventUpdate
-        return _Page(here, lookup.text_of(search), data, source, asking, Reply(sent, now)).draw()
+        return _Page(here, lookup.text_of(search), _since(search), data, source, asking, Reply(sent, now)).draw()
 
 
 class _Page:
     """One answer: its parts in the order of ``OUTPUTS``."""
 
-    def __init__(self, here: View, text: str, data: RunData, source: Source, asking: Asking, reply: Reply) -> None:
-        self.here, self.text, self.data = here, text, data
+    def __init__(
+        self, here: View, text: str, since: int | None, data: RunData, source: Source, asking: Asking, reply: Reply
+    ) -> None:
+        self.here, self.text, self.since, self.data = here, text, since, data
         self.source, self.asking, self.reply = source, asking, reply
         self.layer = data.layer(here.layer) or ""
 
@@ -83,7 +87,7 @@ class _Page:
         said = html.P(sentence, className="verdict")
         # What was sent before is taken off the page: it must be sent again later.
         fresh = {"n": self.reply.sent()["n"], "parts": {}}
-        return (self.text, [said], "hidden", [], [], [], [], [], [], [], fresh)
+        return (self.text, [said], "hidden", [], [], [], [], [], [], [], self._since_field(), fresh)
 
     def _hits(self, layout: ConceptMap, snapshot: SnapshotInfo, report: LayerReport) -> tuple[list, bool]:
         reply, here = self.reply, self.here
@@ -135,15 +139,31 @@ class _Page:
         counts = census(report)
         return [
             reply.part("common", self.key, lambda: words.common_table(counts, layout, report, here, earlier)),
-            reply.part("turnover", self.key, lambda: self._turnover(layout, report)),
+            reply.part("turnover", [self.key, self.since], lambda: self._turnover(layout, report)),
+            reply.part("since", self.since, self._since_field),
         ]
 
+    def _since_field(self) -> int | str:
+        return "" if self.since is None else self.since
+
     def _turnover(self, layout: ConceptMap, report: LayerReport) -> list:
-        start = self._start()
+        start = self._start() if self.since is None else self._at(self.since)
         if start is None:
-            return words.turnover_lists(None, layout, self.here, 0)
+            return words.turnover_lists(None, layout, self.here, self.since)
         found = turnover(census(start[1]), census(report))
         return words.turnover_lists(found, layout, self.here, start[0].step)
+
+    def _at(self, step: int) -> tuple[SnapshotInfo, LayerReport] | None:
+        """The snapshot at or before a step; None where it may not be compared with the shown one, or is that one."""
+        point, before = self.data.at(self.layer, self.here.step), self.data.at(self.layer, step)
+        if point is None or before is None or before.step >= point.step:
+            return None
+        try:
+            found = self.source.report(self.data, self.layer, before.step)
+        except StoreError:  # damaged
+            return None
+        same = found is not None and found[1].summary.fingerprint == point.summary.fingerprint
+        return found if same else None
 
     def _start(self) -> tuple[SnapshotInfo, LayerReport] | None:
         """The first snapshot that may be compared with the shown one; None if it is the shown one itself."""
@@ -157,3 +177,8 @@ class _Page:
             return None
         same = found is not None and found[1].summary.fingerprint == point.summary.fingerprint
         return found if same else None
+
+
+def _since(search: str | None) -> int | None:
+    """The step of ``?since=``; None for the start."""
+    return where.whole(parse_qs((search or "").lstrip("?")).get("since", [""])[0])

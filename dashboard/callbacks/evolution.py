@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dash import Dash, Input, Output, State
@@ -86,6 +87,9 @@ class _Page:
         reply: Reply,
     ) -> None:
         self.here, self.wishes, self.data, self.theme = here, wish.parse(search), data, theme
+        if not wish.names_anchors(search):  # those of the run, until others are named
+            own = tuple(dict.fromkeys(anchor.word for anchor in data.anchors))[: wish.MOST]
+            self.wishes = replace(self.wishes, anchors=own)
         self.asked = search  # what was typed and means nothing is taken back, too
         self.source, self.recomputed, self.asking, self.reply = source, recomputed, asking, reply
         self.layer = data.layer(here.layer) or ""
@@ -164,7 +168,7 @@ class _Page:
         key = [*self.key, list(wanted), progress.done, chosen.missing]
         return [
             reply.part("vocabulary", self.data.info.concept_fingerprint, lambda: sorted(set(vocabulary))),
-            reply.part("anchors", self.asked, lambda: list(wanted)),
+            reply.part("anchors", [self.asked, list(wanted)], lambda: list(wanted)),
             reply.figure(
                 "trails",
                 dict(EMPTY) if layout is None else ways.trails(found, layout, self.theme, revision=revision),

@@ -145,8 +145,7 @@ def concepts_table(counts: Sequence[Counter[int]], chosen: Sequence[int], words:
     """The bars' numbers."""
     head = html.Tr([html.Th("concept", scope="col"), *[html.Th(name, scope="col") for name in names]])
     rows = [html.Tr([html.Th(words[c], scope="row"), *[html.Td(f"{side[c]:,}") for side in counts]]) for c in chosen]
-    table = html.Table([html.Thead(head), html.Tbody(rows)], className="numbers")
-    return html.Details([html.Summary("as a table"), html.Div(table, className="table-frame")], className="twin")
+    return html.Table([html.Thead(head), html.Tbody(rows)], className="numbers")
 
 
 def neuron_hint(here: Comparison) -> list:

@@ -27,6 +27,10 @@ NO_ANCHOR = (
     "None yet. Search for any word above, then add it: as wanted (an alert when neurons leave it) or unwanted "
     "(an alert when neurons near it)."
 )
+NOT_BEFORE = (
+    "There is no snapshot at or before step {:,} that is earlier than the one shown and may be compared with it: "
+    "choose another step, or empty the field for the run's start."
+)
 FIRST = "There is one comparable snapshot so far: what is gained and lost shows with the second."
 MEANING = {"wanted": "wanted: alert when neurons leave it", "undesirable": "unwanted: alert when neurons near it"}
 
@@ -153,10 +157,10 @@ def common_table(
     return [table, html.P(earlier + said + more, className="summary")]
 
 
-def turnover_lists(found: Turnover | None, layout: ConceptMap, here: View, since: int) -> list:
-    """What was gained and lost since the start."""
+def turnover_lists(found: Turnover | None, layout: ConceptMap, here: View, since: int | None) -> list:
+    """What was gained and lost since a step; None: since the start."""
     if found is None:
-        return [html.P(FIRST, className="quiet")]
+        return [html.P(FIRST if since is None else NOT_BEFORE.format(since), className="quiet")]
     said = f"Since step {since:,}: {len(found.gained):,} gained, {len(found.lost):,} lost, {found.kept:,} kept."
     parts = (("Gained", "+", found.gained), ("Lost", "−", found.lost))
     columns = [

@@ -48,9 +48,8 @@ def categories_table(series: Mapping[str, Sequence[SeriesPoint]]):
 
 
 def twin(head: html.Tr, rows: Sequence[html.Tr]):
-    """A chart's table, closed until it is wanted."""
-    table = html.Table([html.Thead(head), html.Tbody(list(rows))], className="numbers")
-    return html.Details([html.Summary("as a table"), html.Div(table, className="table-frame")], className="twin")
+    """A chart's table, which its button shows."""
+    return html.Table([html.Thead(head), html.Tbody(list(rows))], className="numbers")
 
 
 def default_taus(report: LayerReport) -> tuple[float, ...]:

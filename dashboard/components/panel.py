@@ -13,7 +13,7 @@ GRAPH = {"displayModeBar": False, "responsive": True, "doubleClick": "reset", "s
 EMPTY = {"data": [], "layout": {"xaxis": {"visible": False}, "yaxis": {"visible": False}}}
 
 
-def graph(name: str, size: str, label: str, table: str = "", **config):
+def graph(name: str, size: str, label: str, table: str = "", told: str = "", **config):
     """A plot in a frame, with the buttons that ``assets/panel.js`` answers.
 
     Args:
@@ -21,6 +21,7 @@ def graph(name: str, size: str, label: str, table: str = "", **config):
         size: a class of ``style.css`` that sets its height.
         label: what it shows, for screen readers and as the title of a saved picture.
         table: its table in :mod:`dashboard.export`; empty: the table is made of what is drawn.
+        told: id of a hidden element of the page that holds a table in the page's own words, which is shown instead.
         **config: further settings of the plot.
     """
     return html.Div(
@@ -35,7 +36,7 @@ def graph(name: str, size: str, label: str, table: str = "", **config):
             html.Div(className="twin"),
         ],
         className=f"chart of-{size}",
-        **data(graph=name, table=table, label=label),
+        **data(graph=name, table=table, told=told, label=label),
     )
 
 

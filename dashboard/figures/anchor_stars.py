@@ -10,6 +10,7 @@ from dashboard import theme as look
 from dashboard.theme import Theme
 
 GLYPHS = {"wanted": "★", "undesirable": "✖"}
+SAID = {"wanted": "wanted", "undesirable": "unwanted"}
 SYMBOLS = {"wanted": "star", "undesirable": "x"}
 
 

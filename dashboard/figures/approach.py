@@ -90,6 +90,17 @@ def distances(found: Sequence[Approach], theme: Theme, *, revision: str, step: i
     )
     if not found:  # axes of nothing would bear numbers of nothing
         layout["xaxis"]["visible"] = layout["yaxis"]["visible"] = False
+        layout["annotations"] = [
+            {
+                "text": "Distances appear here once a word is chosen.",
+                "xref": "paper",
+                "yref": "paper",
+                "x": 0.5,
+                "y": 0.5,
+                "showarrow": False,
+                "font": {"size": 12, "color": theme.muted},
+            }
+        ]
     return {"data": traces, "layout": layout}
 
 

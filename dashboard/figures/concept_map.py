@@ -37,6 +37,7 @@ def draw(
     meta: Mapping[str, Any] | None = None,
     tracked: Mapping[int, Trail] | None = None,
     marks: Sequence[int] = (),
+    layered: bool = False,
 ) -> dict[str, Any]:
     """The map of one layer at one step.
 
@@ -51,6 +52,8 @@ def draw(
         meta: kept in the figure for the page.
         tracked: further units with their ways, as far as the step shown.
         marks: steps at which the tracked units' places are marked.
+        layered: the page lays the words over the map itself (``assets/labels.js``): Plotly would measure each of them
+            anew with every drawing, which takes as long as all the rest.
     """
     drawn = shown(report, [*([] if selected is None else [selected]), *(tracked or {})])
     many = webgl and len(layout.words) + len(report.arrays.live) > MANY
@@ -67,8 +70,8 @@ def draw(
         revision,
         layout.extent,
         hoverdistance=12,
-        annotations=[*_labels(layout, theme), *paths.labels(tracked or {}, marks, theme)],
-        meta=dict(meta or {}),
+        annotations=[*([] if layered else _labels(layout, theme)), *paths.labels(tracked or {}, marks, theme)],
+        meta=dict(meta or {}) | ({"labels": _words(layout)} if layered else {}),
     )
     return {"data": traces, "layout": figure_layout}
 
@@ -204,15 +207,23 @@ def _labels(layout: ConceptMap, theme: Theme) -> list[dict[str, Any]]:
     """Annotations, because they lie above the WebGL layer; a text trace would be covered by the markers."""
     return [
         {
-            "text": look.plain(layout.words[i]),
-            "x": round(float(layout.positions[i, 0]), 4),
-            "y": round(float(layout.positions[i, 1]), 4),
+            "text": look.plain(word),
+            "x": x,
+            "y": y,
             "yshift": 12,
             "showarrow": False,
             "bgcolor": look.fade(theme.panel, 0.72),
             "borderpad": 0,
             "font": {"size": 11, "color": theme.ink},
         }
+        for word, x, y in _words(layout)
+    ]
+
+
+def _words(layout: ConceptMap) -> list[tuple[str, float, float]]:
+    """The labelled words with their places."""
+    return [
+        (layout.words[i], round(float(layout.positions[i, 0]), 4), round(float(layout.positions[i, 1]), 4))
         for i in labelled(layout)
     ]
 

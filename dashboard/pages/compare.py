@@ -129,9 +129,14 @@ def _concepts():
     return html.Section(
         [
             html.H2("The most common concepts"),
-            graph("compare-concepts-graph", "compare-bars", "most common concepts on both sides"),
+            graph(
+                "compare-concepts-graph",
+                "compare-bars",
+                "most common concepts on both sides",
+                told="compare-words-table",
+            ),
             html.P(id="compare-words", className="summary"),
-            html.Div(id="compare-words-table"),
+            html.Div(id="compare-words-table", className="hidden"),
         ],
         className="panel half",
     )

@@ -23,7 +23,7 @@ def page():
             html.Div(
                 [
                     _panel("Most common concepts", "concepts-common"),
-                    _panel("Gained and lost", "concepts-turnover"),
+                    _panel("Gained and lost", "concepts-turnover", _since()),
                 ],
                 className="pair",
             ),
@@ -46,6 +46,15 @@ def _search():
         [html.H1("Concepts", className="page-title"), field, html.Div(id="concepts-add", className="neuron-tools")],
         className="runs-bar",
     )
+
+
+def _since():
+    """From which step on; empty: the start."""
+    field = dmc.NumberInput(
+        id="concepts-since", size="xs", w=120, min=0, placeholder="the start", debounce=True, allowDecimal=False,
+        **aria(label="Gained and lost since step"),
+    )  # fmt: skip
+    return html.Label(["since step", field], className="layer-choice")
 
 
 def _hits() -> list:

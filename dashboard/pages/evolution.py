@@ -29,11 +29,16 @@ def _categories():
             html.H2("What the layers speak of, over the steps"),
             html.Div(id="evolution-legend", className="legend"),
             html.Div(  # as high as there are layers, which only the answer knows
-                graph("evolution-categories-graph", "filled", "share of units per category, per layer, over steps"),
+                graph(
+                    "evolution-categories-graph",
+                    "filled",
+                    "share of units per category, per layer, over steps",
+                    told="evolution-categories-table",
+                ),
                 id="evolution-categories-frame",
                 style={"--rows": "300px"},
             ),
-            html.Div(id="evolution-categories-table"),
+            html.Div(id="evolution-categories-table", className="hidden"),
         ],
         className="panel half",
     )
@@ -57,9 +62,14 @@ def _approach():
             html.H2("Toward anchors you choose"),
             html.Div(words, className="wish"),
             graph("evolution-trails-graph", "evolution-map", "map with the ways of the neurons nearest to the anchors"),
-            graph("evolution-distances-graph", "evolution-distances", "distance of the nearest neurons over steps"),
+            graph(
+                "evolution-distances-graph",
+                "evolution-distances",
+                "distance of the nearest neurons over steps",
+                told="evolution-anchors-table",
+            ),
             html.P(id="evolution-anchors-summary", className="summary"),
-            html.Div(id="evolution-anchors-table"),
+            html.Div(id="evolution-anchors-table", className="hidden"),
         ],
         className="panel half",
     )
@@ -70,9 +80,14 @@ def _thresholds():
         [
             html.H2("Interpretable units at several τ"),
             _numbers("evolution-taus", "another τ, for example 0.2", "Thresholds"),
-            graph("evolution-taus-graph", "evolution-bars", "interpretable units per category at several thresholds"),
+            graph(
+                "evolution-taus-graph",
+                "evolution-bars",
+                "interpretable units per category at several thresholds",
+                told="evolution-taus-table",
+            ),
             html.P(id="evolution-taus-summary", className="summary"),
-            html.Div(id="evolution-taus-table"),
+            html.Div(id="evolution-taus-table", className="hidden"),
         ],
         className="panel half",
     )
@@ -83,9 +98,14 @@ def _temperatures():
         [
             html.H2("d_anchor at several T"),
             _numbers("evolution-temperatures", "another T, for example 0.05", "Temperatures"),
-            graph("evolution-temperatures-graph", "evolution-bars", "d_anchor over steps at several temperatures"),
+            graph(
+                "evolution-temperatures-graph",
+                "evolution-bars",
+                "d_anchor over steps at several temperatures",
+                told="evolution-temperatures-table",
+            ),
             html.P(id="evolution-temperatures-summary", className="summary", **aria(live="polite")),
-            html.Div(id="evolution-temperatures-table"),
+            html.Div(id="evolution-temperatures-table", className="hidden"),
         ],
         className="panel half",
     )

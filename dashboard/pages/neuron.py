@@ -54,12 +54,14 @@ def _main():
             html.Section(
                 [
                     html.H2("Concepts through time"),
-                    graph("neuron-ribbon-graph", "ribbon-plot", "the neuron's best concept at every snapshot"),
-                    html.P(id="neuron-ribbon-summary", className="summary"),
-                    html.Details(
-                        [html.Summary("as a table"), html.Div(id="neuron-ribbon-table", className="table-frame")],
-                        className="twin-table",
+                    graph(
+                        "neuron-ribbon-graph",
+                        "ribbon-plot",
+                        "the neuron's best concept at every snapshot",
+                        told="neuron-ribbon-table",
                     ),
+                    html.P(id="neuron-ribbon-summary", className="summary"),
+                    html.Div(id="neuron-ribbon-table", className="hidden"),
                 ],
                 className="panel",
             ),

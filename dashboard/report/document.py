@@ -43,8 +43,8 @@ body.report { padding: 0 20px 40px; max-width: 1180px; margin: 0 auto; }
 .report .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 14px 22px; }
 .report .card h3 { margin: 0; }
 .report .images { grid-template-columns: repeat(6, 1fr); margin-top: 6px; }
+.report details summary { color: var(--muted); cursor: pointer; width: max-content; }
 .report #alerts-list { overflow: visible; }
-.report .twin[open] summary { margin-bottom: 4px; }
 @media print { #scheme { display: none; } }
 @media (max-width: 700px) { body.report { padding: 0 10px 30px; } }
 """

@@ -152,7 +152,8 @@ def _categories(report: Report, points: Mapping[str, SeriesPoint]) -> str:
             64 + evolution.ROW_PIXELS * max(1, rows),
             lambda t: evolution.categories_over_steps(series, t, step=None, revision=""),
         ),
-        report.html(evolution_words.categories_table(series)),
+        "<details><summary>as a table</summary>"
+        f'<div class="table-frame">{report.html(evolution_words.categories_table(series))}</div></details>',
     )
 
 

@@ -42,7 +42,7 @@ def test_windows_that_disagree_are_averaged() -> None:
 
 
 def test_a_falling_run_looked_at_over_and_over_is_seldom_called_at_rest() -> None:
-    odds, called, runs = 7.0, 0, 150
+    odds, called, runs = 6.0, 0, 120
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         rate = math.exp(rng.uniform(math.log(SLOWEST), math.log(FASTEST))) / 20

@@ -2,6 +2,7 @@
 
 import json
 import time
+import urllib.parse
 
 import pytest
 from chromium import CHROMIUM, DRIVER, click_on, drag
@@ -97,9 +98,13 @@ def test_a_clicked_neuron_shows_its_card_and_the_clock_goes_back(browser, live, 
     before = browser.trace("map-graph", "object", "x")
     browser.until(lambda: browser.trace("map-graph", "object", "x") != before, "neurons that move")
 
+    live.appending = False  # no hand is as quick as a neuron may be while the machine is busy
+    drawn = "cm.plot('map-graph').layout.meta.sequence"
+    browser.until(lambda: browser.ask(drawn) == max(live.committed), "the last snapshot on screen")
     unit = browser.trace("map-graph", "object", "customdata")[0]
     click_on(browser, unit)
     browser.until(lambda: "unit=" in browser.driver.current_url, "the selection in the address")
+    live.appending = True
     chosen = browser.ask("cm.query('unit')")
     browser.until(lambda: f"layer3:{chosen}" in browser.text("neuron-card"), "the neuron's card")
     card = browser.text("neuron-card")
@@ -128,6 +133,38 @@ def test_a_clicked_neuron_shows_its_card_and_the_clock_goes_back(browser, live, 
     assert "step=" not in browser.driver.current_url
     assert f"unit={chosen}" in browser.driver.current_url
     assert browser.same_document()
+    assert browser.log() == []
+
+
+LABELS = """const plot = cm.plot('map-graph'), {xaxis, yaxis} = plot._fullLayout;
+const box = plot.closest('.plot-frame').getBoundingClientRect();
+return [...document.querySelectorAll('.labels span')].map((span, i) => {
+  const [word, x, y] = plot.layout.meta.labels[i], at = span.getBoundingClientRect();
+  const [across, down] = [(at.left + at.right) / 2 - box.left, (at.top + at.bottom) / 2 - box.top];
+  const off = [across - xaxis._offset - xaxis.d2p(x), down - yaxis._offset - yaxis.d2p(y) + 12];
+  return [word === span.textContent && span.style.visibility, ...off]; })"""
+
+
+def test_every_word_stands_at_its_star_also_when_one_looks_closer_and_in_a_saved_picture(browser, live, start):
+    url, _ = start(live.factory.writer.directory)
+    browser.open(url + "/run/r1/map?layer=layer3")
+    browser.until(lambda: browser.ask("document.querySelectorAll('.labels span').length") > 10, "words on the map")
+    before = browser.driver.execute_script(LABELS)
+    assert all(shown == "visible" and abs(dx) < 1 and abs(dy) < 1 for shown, dx, dy in before)
+    middle = "(([a, b]) => [a + (b - a) / 4, b - (b - a) / 4])(cm.plot('map-graph')._fullLayout.{}.range)"
+    closer = ", ".join(f"'{axis}.range': {middle.format(axis)}" for axis in ("xaxis", "yaxis"))
+    browser.ask(f"Plotly.relayout(cm.plot('map-graph'), {{{closer}}})")
+    browser.until(lambda: any(s == "hidden" for s, *_ in browser.driver.execute_script(LABELS)), "some are outside")
+    seen = [(dx, dy) for shown, dx, dy in browser.driver.execute_script(LABELS) if shown == "visible"]
+    assert seen
+    assert all(abs(dx) < 1 and abs(dy) < 1 for dx, dy in seen)
+    last = browser.ask("cm.plot('map-graph').layout.meta.sequence")
+    browser.until(lambda: browser.ask("cm.plot('map-graph').layout.meta.sequence") > last + 2, "more snapshots")
+    after = [(dx, dy) for shown, dx, dy in browser.driver.execute_script(LABELS) if shown == "visible"]
+    assert len(after) == len(seen), "the camera stays"
+    word = browser.ask("cm.plot('map-graph').layout.meta.labels[0][0]")
+    picture = "cm.picture(document.querySelector('[data-graph=map-graph]'), 'svg')"
+    assert word in urllib.parse.unquote(browser.driver.execute_async_script(f"{picture}.then(arguments[0])"))
     assert browser.log() == []
 
 

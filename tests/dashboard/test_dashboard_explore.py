@@ -1,6 +1,8 @@
 """Runs, Neuron, Concepts and the palette in a real browser, over a filled store without a server, and a real run."""
 
+import json
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -13,6 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from store_factory import Factory, fill
 
+from cm_server.cli import main
 from dashboard.theme import DARK, LIGHT
 
 pytestmark = [
@@ -102,6 +105,13 @@ def test_runs_are_sorted_sought_and_compared(browser, several):
     assert "sort=step.asc" in browser.driver.current_url
     themes(browser)
     narrow(browser)
+    only = {"state": {"filterType": "text", "type": "equals", "filter": "running"}}
+    browser.open(f"{several}/?filter={urllib.parse.quote(json.dumps(only))}")
+    browser.until(lambda: browser.ask(names) == ["resnet18 on fashion"], "filtered as the address says")
+    browser.ask("cm.grid().setFilterModel({state: {filterType: 'text', type: 'equals', filter: 'finished'}})")
+    browser.until(lambda: "finished" in browser.driver.current_url, "another filter stands in the address")
+    browser.ask("cm.grid().setFilterModel(null)")
+    browser.until(lambda: "filter=" not in browser.driver.current_url, "and none does not")
     browser.driver.find_element(By.LINK_TEXT, "resnet18 on fashion").click()
     browser.until(lambda: browser.driver.current_url.endswith("/run/r1/overview"), "the run")
     assert browser.same_document()
@@ -199,7 +209,7 @@ def test_the_palette_is_complete_by_keyboard(browser, several):
     assert browser.log() == []
 
 
-def test_words_anchors_and_distances_over_a_real_server_and_a_real_run(browser, tmp_path):
+def test_words_anchors_and_distances_over_a_real_server_and_a_real_run(browser, tmp_path, capsys):
     with served(tmp_path) as (store, service):
         training = Training(service, store, "planted")
         training.go_on(3)
@@ -225,6 +235,9 @@ def test_words_anchors_and_distances_over_a_real_server_and_a_real_run(browser, 
         browser.until(
             lambda: browser.trace("map-graph", "added anchors", "text") == ["a word of nobody"], "a mark on the map"
         )
+        browser.until(lambda: "✖ unwanted anchor you added" in browser.text("map-legend"), "and in its legend")
+        browser.ask("cm.travel('/run/planted/evolution')")
+        browser.until(lambda: "“a word of nobody”" in browser.text("evolution-anchors-summary"), "its own anchors")
 
         captures = len(training.reader.snapshots("planted"))
         training.go_on(captures + 2)  # one may have been on its way before the anchor was there
@@ -238,5 +251,22 @@ def test_words_anchors_and_distances_over_a_real_server_and_a_real_run(browser, 
         browser.ask("document.querySelector('.anchors-table button').click()")
         browser.until(lambda: "is no anchor any more" in browser.text("anchors-result"), "removed")
         browser.until(lambda: "None yet" in browser.text("concepts-anchors"), "and gone from the list")
+
+        at = ["--store", str(store), "--json"]
+        assert main(["anchors", "add", "planted", "striped", "fur", "--unwanted", *at]) == 0
+        (anchor,) = json.loads(capsys.readouterr().out)["anchors"]
+        assert (anchor["word"], anchor["wish"]) == ("striped fur", "undesirable")
+        browser.until(lambda: "striped fur" in browser.text("concepts-anchors"), "also from the command line")
+        assert main(["anchors", "list", "planted", *at[:2]]) == 0
+        assert "striped fur  unwanted" in capsys.readouterr().out
+        for wrong, said in (
+            (["add", "planted"], "no word is given"),
+            (["list", "x"], "no run 'x'"),
+            (["remove", "planted", "y"], "'y'"),
+        ):
+            assert main(["anchors", *wrong, *at]) != 0
+            assert said in capsys.readouterr().err
+        assert main(["anchors", "remove", "planted", "striped fur", *at]) == 0
+        assert json.loads(capsys.readouterr().out)["anchors"] == []
         assert browser.log() == []
         end(process)

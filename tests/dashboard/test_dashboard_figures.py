@@ -143,6 +143,19 @@ def test_the_map_has_one_point_per_live_unit_and_one_star_per_anchor(made, index
     assert clear == report.summary.interpretable
 
 
+def test_the_words_are_the_same_whoever_lays_them_over_the_map(made):
+    layout, reports = made
+    own, theirs = (
+        concept_map.draw(layout, reports[2], LIGHT, selected=None, trail=None, revision="r", layered=layered)["layout"]
+        for layered in (True, False)
+    )
+    assert own["annotations"] == []
+    assert "labels" not in theirs["meta"]
+    notes = [(note["text"], note["x"], note["y"]) for note in theirs["annotations"]]
+    assert len(notes) > 10
+    assert own["meta"]["labels"] == notes
+
+
 def test_thousands_of_points_go_to_webgl(made):
     layout, reports = made
     many = ConceptMap(

@@ -133,7 +133,8 @@ def test_common_concepts_gained_and_lost_or_why_there_are_none(made):
     assert f"{late.summary.interpretable:,} interpretable neurons of 60" in said
     strict = replace(late, summary=replace(late.summary, tau=9.0, interpretable=0))
     assert "nearest miss is neuron" in text(words.common_table(Counter(), layout, strict, HERE))
-    assert words.FIRST in text(words.turnover_lists(None, layout, HERE, 0))
+    assert words.FIRST in text(words.turnover_lists(None, layout, HERE, None))
+    assert "no snapshot at or before step 1,500 that is earlier" in text(words.turnover_lists(None, layout, HERE, 1500))
     assert "Since step 20:" in text(words.turnover_lists(turnover(census(early), census(late)), layout, HERE, 20))
 
 

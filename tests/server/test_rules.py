@@ -104,6 +104,11 @@ def test_a_stall_that_turns_into_a_jump_is_not_called_resolved() -> None:
     assert told == [("ConceptStall", "firing"), ("ConceptJump", "firing")]
 
 
+def test_a_series_that_begins_at_nothing_has_no_amounts_and_no_stall(caplog: pytest.LogCaptureFixture) -> None:
+    assert _said(_points(np.zeros(60))) == []
+    assert "failed" not in caplog.text
+
+
 def test_a_rule_that_fails_takes_no_other_with_it(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(RuleSettings):
         def find(self, view) -> bool:

@@ -1,0 +1,58 @@
+/* The words over the map: a layer of our own, because Plotly measures each of its annotations anew with every drawing. */
+(function () {
+    'use strict';
+    const cm = (window.cm = window.cm || {});
+    const ABOVE = 12; // pixels from a star to the middle of its word
+
+    const layerOf = (plot) => {
+        const frame = plot.closest('.plot-frame');
+        let layer = frame.querySelector(':scope > .labels');
+        if (!layer) {
+            layer = document.createElement('div');
+            layer.className = 'labels';
+            layer.setAttribute('aria-hidden', 'true'); // the frame's own name says what is drawn
+            frame.appendChild(layer);
+        }
+        return layer;
+    };
+    /* Puts every word where its star is; `ranges` are those of a movement that is under way. */
+    cm.label = (plot, ranges = {}) => {
+        const layout = plot._fullLayout;
+        if (!layout || !plot.layout) return;
+        const labels = (plot.layout.meta && plot.layout.meta.labels) || [];
+        const layer = layerOf(plot);
+        const key = JSON.stringify(labels);
+        if (layer.dataset.key !== key) {
+            layer.dataset.key = key;
+            layer.replaceChildren(...labels.map(([word]) => Object.assign(document.createElement('span'), {textContent: word})));
+        }
+        const place = (axis, name) => {
+            const [low, high] = ranges[name] || axis.range;
+            return (value) => ((value - low) / (high - low)) * axis._length;
+        };
+        const {xaxis, yaxis} = layout;
+        const across = place(xaxis, 'xaxis');
+        const up = place(yaxis, 'yaxis');
+        labels.forEach(([, x, y], i) => {
+            const left = across(x);
+            const top = yaxis._length - up(y) - ABOVE;
+            const inside = left >= 0 && left <= xaxis._length && top >= 0 && top <= yaxis._length;
+            const style = layer.children[i].style;
+            style.visibility = inside ? 'visible' : 'hidden';
+            style.transform = `translate(${(xaxis._offset + left).toFixed(1)}px, ${(yaxis._offset + top).toFixed(1)}px) translate(-50%, -50%)`;
+        });
+    };
+    cm.moving = (plot, change) => {
+        const range = (name) => change[`${name}.range`] || (`${name}.range[0]` in change ? [change[`${name}.range[0]`], change[`${name}.range[1]`]] : null);
+        const ranges = Object.fromEntries(['xaxis', 'yaxis'].map((name) => [name, range(name)]).filter(([, found]) => found));
+        cm.label(plot, ranges);
+    };
+    /* For a saved picture: the words that are seen, as annotations. */
+    cm.labelNotes = (plot) => {
+        const labels = (plot.layout.meta && plot.layout.meta.labels) || [];
+        const style = getComputedStyle(document.body);
+        const [panel, ink] = ['--panel', '--ink'].map((name) => style.getPropertyValue(name).trim());
+        const safe = (text) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
+        return labels.map(([word, x, y]) => ({text: safe(word), x, y, yshift: ABOVE, showarrow: false, bgcolor: panel, borderpad: 0, font: {size: 11, color: ink}}));
+    };
+})();
