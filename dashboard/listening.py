@@ -33,9 +33,20 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address(host: str, listener: socket.socket) -> str:
-    """The page's URL; an address that means "all interfaces" is shown as this machine's own."""
-    shown = "127.0.0.1" if host in EVERYWHERE else host
+    """The page's URL; for an address that means "all interfaces", the one that other machines reach this one by."""
+    shown = outward(listener.family) if host in EVERYWHERE else host
     return f"http://{f'[{shown}]' if ':' in shown else shown}:{listener.getsockname()[1]}/"
+
+
+def outward(family: int = socket.AF_INET) -> str:
+    """This machine's address on the way to others; the loopback's where there is no way. Nothing is sent."""
+    beyond, own = ("2001:db8::1", "::1") if family == socket.AF_INET6 else ("203.0.113.1", "127.0.0.1")  # nobody's
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((beyond, 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return own
 
 
 def checked_url(url: str) -> str:

@@ -5,6 +5,7 @@ import re
 import stat
 import threading
 from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 from store_factory import PROBE_FINGERPRINT
@@ -12,6 +13,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from dashboard.data import Source
+from dashboard.listening import outward
 from dashboard.readiness import trouble
 
 PAGE = {"Accept": "text/html"}
@@ -99,6 +101,7 @@ def test_beyond_loopback_nothing_is_shown_without_the_token(start, filled):
     printed, process = start(filled, "--host", "0.0.0.0")
     output = Output(process)
     url, token = split(printed)
+    assert urlsplit(url).hostname == outward(), "an address that others can open"
     assert len(token) >= 43
     paths = ["/", "/run/r1/overview", "/pulse", f"/probe/{PROBE_FINGERPRINT}/1.png", "/assets/live.js", "/_dash-layout"]
     for path in [*paths, "/_dash-dependencies", "/?token=wrong", "/?token=", "/?" + "&".join("a" * 100)]:
