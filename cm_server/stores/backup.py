@@ -30,6 +30,7 @@ from cm_server.stores.archive import FILE as ARCHIVE
 from cm_server.stores.copying import copy_rows
 from cm_server.stores.errors import StoreError
 from cm_server.stores.location import SQLITE_INDEX, Database, database_of, has_index
+from cm_server.stores.opening import BUSY_TIMEOUT_MS, open_engine
 from cm_server.stores.writer import lock_folder
 
 MANIFEST = "backup.json"
@@ -133,7 +134,7 @@ def restore(backup: Path, store: Path, replace: bool, show: Show = lambda name, 
 
 def _restore_into(database: Database, backup: Path, store: Path, manifest: dict[str, Any], show: Show) -> Copied:
     """Files first, then the rows that prove them, in one transaction; the database must be empty."""
-    engine = schema.open_engine(store, writer=True)
+    engine = open_engine(store, writer=True)
     part = store.with_name(f".{store.name}.restored")
     shutil.rmtree(part, ignore_errors=True)
     try:
@@ -148,7 +149,7 @@ def _restore_into(database: Database, backup: Path, store: Path, manifest: dict[
             place.parent.mkdir(parents=True, exist_ok=True)
             path.replace(place)
             _sync_folder(place.parent)
-        source = schema.open_engine(part, writer=True)  # upgrades what an earlier version made
+        source = open_engine(part, writer=True)  # upgrades what an earlier version made
         try:
             copy_rows(source, engine)
         finally:
@@ -196,7 +197,7 @@ def _files(store: Path) -> Iterator[Path]:
 
 def _copy_out(store: Path, part: Path) -> None:
     """The rows of an index in a database, into a new file."""
-    source, target = schema.open_engine(store, writer=False), schema.open_engine(part, writer=True)
+    source, target = open_engine(store, writer=False), open_engine(part, writer=True)
     try:
         copy_rows(source, target)
     finally:
@@ -208,7 +209,7 @@ def _copy_out(store: Path, part: Path) -> None:
 
 def _copy_index(source: Path, target: Path) -> None:
     """In one read transaction, beside the one writer; readers never checkpoint."""
-    seconds = schema.BUSY_TIMEOUT_MS / 1000
+    seconds = BUSY_TIMEOUT_MS / 1000
     with closing(sqlite3.connect(source, timeout=seconds)) as old, closing(sqlite3.connect(target)) as new:
         old.execute("PRAGMA query_only=ON")
         old.execute("PRAGMA wal_autocheckpoint=0")

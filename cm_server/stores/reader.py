@@ -35,6 +35,7 @@ from cm_server.stores.dialect import text_of
 from cm_server.stores.errors import MissingBytesError, StoreError
 from cm_server.stores.lineage import Epoch
 from cm_server.stores.listed import ListedFiles
+from cm_server.stores.opening import open_engine
 from cm_server.stores.pictures import PictureReader
 from cm_server.stores.seals import seal_of
 from cm_server.stores.segments import extent_of, read_record
@@ -54,7 +55,7 @@ class StoreReader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = Path(directory)
-        self._engine = schema.open_engine(self.directory, writer=False)
+        self._engine = open_engine(self.directory, writer=False)
         self.pictures = PictureReader(self.directory, self._engine)
         self._listed = ListedFiles(self.directory, self._engine)
 

@@ -15,6 +15,7 @@ from cm_server.stores import schema
 from cm_server.stores.dialect import is_postgres
 from cm_server.stores.durable import file_checksum
 from cm_server.stores.errors import StoreError
+from cm_server.stores.opening import open_engine
 from cm_server.stores.pictures import FOLDER as IMAGES
 from cm_server.stores.pictures import digest_of
 from cm_server.stores.seals import seal_of
@@ -73,7 +74,7 @@ def verify(directory: Path, progress: Progress = lambda done, total: None) -> Fi
     """
     found = Findings()
     try:
-        engine = schema.open_engine(directory, writer=False)
+        engine = open_engine(directory, writer=False)
         try:
             found.damages += _structure(engine)
             found.damages += _orphans(engine, found)

@@ -25,6 +25,7 @@ from cm_server.stores.compaction import Step, compact_index
 from cm_server.stores.dialect import insert, plainly
 from cm_server.stores.durable import AtomicFile, make_folder, sync_folder
 from cm_server.stores.errors import StoreError, StoreInUseError, cannot_open
+from cm_server.stores.opening import open_engine
 from cm_server.stores.pictures import PictureWriter
 from cm_server.stores.segments import Extent, SegmentWriter, Syncer
 from cm_server.stores.snapshot_rows import KnownCaptures, add_layers, add_snapshot, finite_fields
@@ -58,7 +59,7 @@ class StoreWriter:
         self._segments: dict[str, SegmentWriter] = {}
         self._known, self._syncer = KnownCaptures(), Syncer()
         try:
-            self._engine = schema.open_engine(self.directory, writer=True)
+            self._engine = open_engine(self.directory, writer=True)
             sync_folder(self.directory)
             self.pictures = PictureWriter(self.directory, self.transaction)
         except StoreError:

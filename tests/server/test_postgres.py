@@ -25,6 +25,7 @@ from cm_server.stores.delivery_reader import DeliveryReader
 from cm_server.stores.delivery_writer import DeliveryWriter
 from cm_server.stores.errors import StoreError, StoreInUseError
 from cm_server.stores.location import DATABASE_FILE, SQLITE_INDEX, database_of, folder_of
+from cm_server.stores.opening import open_engine
 from cm_server.stores.overview import run_lines
 from cm_server.stores.reader import StoreReader
 from cm_server.stores.verify import verify
@@ -146,7 +147,7 @@ def test_one_server_writes_it_and_others_are_told(in_postgres: Path, tmp_path: P
 
 def test_who_reads_can_change_nothing(in_postgres: Path) -> None:
     written(in_postgres)
-    engine = schema.open_engine(in_postgres, writer=False)
+    engine = open_engine(in_postgres, writer=False)
     with pytest.raises(sa.exc.DBAPIError, match="read-only"), engine.begin() as connection:
         connection.execute(sa.delete(schema.runs))
     engine.dispose()
