@@ -73,6 +73,11 @@ class ConnectionLimit:
                         self.cut,
                     )
 
+    def end_all(self) -> None:
+        """Ends every connection; those who may will connect again by themselves."""
+        for descriptor in self._open:
+            self._shut(descriptor)
+
     def close(self) -> None:
         """Counts no longer."""
         if not self._socket.closed:  # which ends it too

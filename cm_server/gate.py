@@ -33,6 +33,8 @@ class Gate:
         self._doorkeeper = Doorkeeper(self.context, self.keyring) if self.keyring is not None else None
         self._most = max(1, allowed_connections(2 * guards.connections) // 2)
         self._limits: list[ConnectionLimit] = []
+        self._listeners: list[ConnectionLimit] = []
+        self._known: frozenset[bytes] = frozenset()
 
     def guard_ingest(self, socket: zmq.Socket) -> None:
         """Prepares the socket for training processes, before it is bound."""
@@ -40,7 +42,7 @@ class Gate:
 
     def guard_events(self, socket: zmq.Socket) -> None:
         """Prepares the socket for dashboards, before it is bound."""
-        self._guard(socket, doorkeeper.EVENTS_DOMAIN)
+        self._listeners.append(self._guard(socket, doorkeeper.EVENTS_DOMAIN))
 
     @property
     def figures(self) -> dict[str, int]:
@@ -63,6 +65,18 @@ class Gate:
             self._doorkeeper.serve(now)
         for limit in self._limits:
             limit.serve(now)
+        self._turn_out()
+
+    def _turn_out(self) -> None:
+        """Where a key counts no more, all who listen have to show theirs again: which of them has it nobody can tell.
+
+        A writer needs no such thing: each of its messages is known by its key (`intake`).
+        """
+        known = frozenset(self.keyring.clients()) if self.keyring is not None else frozenset()
+        if self._known - known:
+            for limit in self._listeners:
+                limit.end_all()
+        self._known = known
 
     def close(self) -> None:
         """Nobody new gets in."""
@@ -71,8 +85,9 @@ class Gate:
         for limit in self._limits:
             limit.close()
 
-    def _guard(self, socket: zmq.Socket, domain: bytes) -> None:
+    def _guard(self, socket: zmq.Socket, domain: bytes) -> ConnectionLimit:
         prepare(socket)
         if self.keyring is not None:
             doorkeeper.guard(socket, self.keyring, domain)
         self._limits.append(ConnectionLimit(socket, self._most))
+        return self._limits[-1]

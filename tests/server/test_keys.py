@@ -189,6 +189,22 @@ def test_a_revoked_key_counts_no_more_although_its_connection_is_open(
     late.close(m.Finish("finished", {}), timeout=0.1)
 
 
+def test_a_revoked_reader_hears_no_more_although_it_was_listening_and_others_do(served: Served, ring: Keyring) -> None:
+    add_client(ring, "other", "reader")
+    context = zmq.Context()
+    wall, other = (EventSubscriber(served.running.events, context, keys_of(ring, name)) for name in ("wall", "other"))
+    assert until(lambda: list(wall.poll(0.1)) and list(other.poll(0.1)))
+    revoke_client(ring, "wall")
+    assert until(lambda: wall.trouble == UNKNOWN_KEY)
+    list(wall.poll(0))
+    last = served.running._publisher._sequence
+    assert until(lambda: any(event.sequence > last + 2 for event in other.poll(0.1))), "a moment later it listens again"
+    assert list(wall.poll(0)) == []
+    wall.close()
+    other.close()
+    context.term()
+
+
 def test_an_entry_that_cannot_be_read_lets_nobody_in(ring: Keyring, caplog: pytest.LogCaptureFixture) -> None:
     entry = ring.folder / "clients" / "trainer.toml"
     for content in ("role = 'admin'\n", "role = 'writer'\npublic = 'short'\n", "= broken", "role = 7\n"):
