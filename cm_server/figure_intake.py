@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
@@ -35,19 +36,30 @@ Row = tuple[int, int, float, dict[str, float | None]]
 """Number, step, time and values by name."""
 
 
+@dataclass
+class _Waiting:
+    """Rows of one process that wait to be stored, and the connections that they came by."""
+
+    session: Session
+    rows: list[Row] = field(default_factory=list)
+    senders: set[bytes] = field(default_factory=set)
+
+
 class FigureIntake:
     """Takes `ScalarBatch`, `Heartbeat` and `Dropped`."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._waiting: dict[tuple[str, str], tuple[Session, list[Row]]] = {}
+        self._waiting: dict[tuple[str, str], _Waiting] = {}
         self._stats: dict[str, dict[str, Any]] = {}
 
     def scalars(self, session: Session, batch: ScalarBatch) -> None:
         """Rows of logged quantities; they are stored and acknowledged by `flush`, all that came together in one go."""
         rows = list(_scalar_rows(batch.rows))
         if rows:
-            self._waiting.setdefault((session.run, session.epoch), (session, []))[1].extend(rows)
+            waiting = self._waiting.setdefault((session.run, session.epoch), _Waiting(session))
+            waiting.rows.extend(rows)
+            waiting.senders.add(session.identity)
 
     def flush(self) -> None:
         """Stores what waits, in one transaction, and acknowledges it.
@@ -67,19 +79,22 @@ class FigureIntake:
                 try:
                     self._store([one], {})
                 except Exception:
-                    logger.exception("logged quantities of run %s could not be stored", one[0].run)
+                    logger.exception("logged quantities of run %s could not be stored", one.session.run)
 
-    def _store(self, waiting: list[tuple[Session, list[Row]]], stats: Mapping[str, dict[str, Any]]) -> None:
+    def _store(self, waiting: list[_Waiting], stats: Mapping[str, dict[str, Any]]) -> None:
         counter = self._counter
         with counter.writer.together():
-            counter.writer.add_scalars_of([(session.run, session.epoch, rows) for session, rows in waiting])
+            counter.writer.add_scalars_of([(one.session.run, one.session.epoch, one.rows) for one in waiting])
             for run, values in stats.items():
                 counter.writer.save_run(run, stats=values)
-        counter.metrics.scalar_rows.inc(sum(len(rows) for _, rows in waiting))
+        counter.metrics.scalar_rows.inc(sum(len(one.rows) for one in waiting))
         reach("scalars-committed")
-        for session, rows in waiting:
-            session.step = max(session.step, rows[-1][1])
-            counter.reply(session, ScalarAck(max(row[0] for row in rows)))
+        for one in waiting:
+            session = one.session
+            session.step = max(session.step, one.rows[-1][1])
+            ack = ScalarAck(max(row[0] for row in one.rows))
+            for identity in one.senders:  # one of them may be a connection that nobody hears on any more
+                counter.send(identity, ack, session.run, session.epoch)
             counter.publisher.publish("scalars", session.run, session.step)
 
     def dropped(self, session: Session, message: Dropped) -> None:
