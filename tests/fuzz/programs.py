@@ -19,7 +19,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from cm_client.protocol import VERSION, encode, limits
+from cm_client.protocol import VERSION, ProtocolError, encode, limits
 from cm_client.protocol.messages import MESSAGES, Array
 
 _MEMORY = Path("/dev/shm")
@@ -165,7 +165,10 @@ def message(name: str, rng: random.Random) -> Frames:
         else:
             values[field] = {rng.choice(TEXTS[:6]): anything(rng, 1)}
     run = "" if name == "VocabularyRequest" else "r"
-    return [bytes(frame) for frame in encode(MESSAGES[name](**values), run, "e", rng.randint(0, 9))]
+    try:
+        return [bytes(frame) for frame in encode(MESSAGES[name](**values), run, "e", rng.randint(0, 9))]
+    except ProtocolError:  # by chance more text than a header may hold
+        return message(name, rng)
 
 
 def anything(rng: random.Random, depth: int) -> Any:
