@@ -15,7 +15,13 @@
         }
         return layer;
     };
-    /* Puts every word where its star is; `ranges` are those of a movement that is under way. */
+    /* The words' widths and height in pixels, measured once: asking for them makes the browser lay out the page. */
+    const measured = (layer) => {
+        if (!layer.cmSizes || !layer.cmSizes.some(([width]) => width)) layer.cmSizes = [...layer.children].map((span) => [span.offsetWidth, span.offsetHeight]);
+        return layer.cmSizes;
+    };
+    /* Puts every word where its star is, if it lies inside and touches none before it: the list begins with the most
+       wanted. `ranges` are those of a movement that is under way. */
     cm.label = (plot, ranges = {}) => {
         const layout = plot._fullLayout;
         if (!layout || !plot.layout) return;
@@ -24,6 +30,7 @@
         const key = JSON.stringify(labels);
         if (layer.dataset.key !== key) {
             layer.dataset.key = key;
+            layer.cmSizes = null;
             layer.replaceChildren(...labels.map(([word]) => Object.assign(document.createElement('span'), {textContent: word})));
         }
         const place = (axis, name) => {
@@ -33,12 +40,17 @@
         const {xaxis, yaxis} = layout;
         const across = place(xaxis, 'xaxis');
         const up = place(yaxis, 'yaxis');
+        const sizes = measured(layer);
+        const taken = [];
         labels.forEach(([, x, y], i) => {
+            const [half, high] = [sizes[i][0] / 2, sizes[i][1] / 2];
             const left = across(x);
             const top = yaxis._length - up(y) - ABOVE;
-            const inside = left >= 0 && left <= xaxis._length && top >= 0 && top <= yaxis._length;
+            const inside = left >= half && left <= xaxis._length - half && top >= high && top <= yaxis._length - high;
+            const free = inside && !taken.some((one) => Math.abs(one[0] - left) < one[2] + half && Math.abs(one[1] - top) < one[3] + high);
+            if (free) taken.push([left, top, half, high]);
             const style = layer.children[i].style;
-            style.visibility = inside ? 'visible' : 'hidden';
+            style.visibility = free ? 'visible' : 'hidden';
             style.transform = `translate(${(xaxis._offset + left).toFixed(1)}px, ${(yaxis._offset + top).toFixed(1)}px) translate(-50%, -50%)`;
         });
     };
@@ -49,7 +61,9 @@
     };
     /* For a saved picture: the words that are seen, as annotations. */
     cm.labelNotes = (plot) => {
-        const labels = (plot.layout.meta && plot.layout.meta.labels) || [];
+        const all = (plot.layout.meta && plot.layout.meta.labels) || [];
+        const shown = all.length ? layerOf(plot).children : [];
+        const labels = all.filter((label, i) => shown[i] && shown[i].style.visibility === 'visible');
         const style = getComputedStyle(document.body);
         const [panel, ink] = ['--panel', '--ink'].map((name) => style.getPropertyValue(name).trim());
         const safe = (text) => text.replace(/&/g, '&amp;').replace(/</g, '&lt;').replace(/>/g, '&gt;');
