@@ -15,10 +15,17 @@
         }
         return layer;
     };
-    /* The words' widths and height in pixels, measured once: asking for them makes the browser lay out the page. */
-    const measured = (layer) => {
-        if (!layer.cmSizes || !layer.cmSizes.some(([width]) => width)) layer.cmSizes = [...layer.children].map((span) => [span.offsetWidth, span.offsetHeight]);
-        return layer.cmSizes;
+    /* Half the words' widths and heights in pixels, and the place of the chart's buttons as [x, y, half, half]: measured
+       once per size of the plot, because asking for them makes the browser lay out the page. */
+    const measured = (layer, size) => {
+        if (layer.cmSizes && layer.cmSizes.size === size) return layer.cmSizes;
+        const words = [...layer.children].map((span) => [span.offsetWidth / 2, span.offsetHeight / 2]);
+        const frame = layer.getBoundingClientRect();
+        const tools = layer.closest('.chart').querySelector('.chart-tools').getBoundingClientRect();
+        const buttons = [(tools.left + tools.right) / 2 - frame.left, (tools.top + tools.bottom) / 2 - frame.top, tools.width / 2, tools.height / 2];
+        const found = {size, words, buttons};
+        if (words.some(([half]) => half)) layer.cmSizes = found; // not while it is hidden
+        return found;
     };
     /* Puts every word where its star is, if it lies inside and touches none before it: the list begins with the most
        wanted. `ranges` are those of a movement that is under way. */
@@ -40,10 +47,10 @@
         const {xaxis, yaxis} = layout;
         const across = place(xaxis, 'xaxis');
         const up = place(yaxis, 'yaxis');
-        const sizes = measured(layer);
-        const taken = [];
+        const {words, buttons} = measured(layer, `${layout.width}x${layout.height}`);
+        const taken = [[buttons[0] - xaxis._offset, buttons[1] - yaxis._offset, buttons[2], buttons[3]]];
         labels.forEach(([, x, y], i) => {
-            const [half, high] = [sizes[i][0] / 2, sizes[i][1] / 2];
+            const [half, high] = words[i];
             const left = across(x);
             const top = yaxis._length - up(y) - ABOVE;
             const inside = left >= half && left <= xaxis._length - half && top >= high && top <= yaxis._length - high;

@@ -146,11 +146,12 @@ return [...document.querySelectorAll('.labels span')].map((span, i) => {
   return [word === span.textContent && span.style.visibility, ...off]; })"""
 
 BOXES = """const shown = [...document.querySelectorAll('.labels span')].filter(s => s.style.visibility === 'visible');
-return shown.map(s => [s, s.getBoundingClientRect()]).map(([s, at]) => [s.textContent, at.left, at.right, at.top, at.bottom])"""
+return shown.concat(document.querySelector('.of-map .chart-tools')).map(s => [s, s.getBoundingClientRect()])
+  .map(([s, at]) => [s.textContent, at.left, at.right, at.top, at.bottom])"""
 
 
 def touching(browser) -> list[tuple[str, str]]:
-    """Pairs of words on the map that lie on each other."""
+    """Pairs of words on the map, and of the chart's buttons, that lie on each other."""
     pairs = itertools.combinations(browser.driver.execute_script(BOXES), 2)
     return [
         (one[0], two[0])
