@@ -47,6 +47,7 @@
         const {xaxis, yaxis} = layout;
         const across = place(xaxis, 'xaxis');
         const up = place(yaxis, 'yaxis');
+        cm.uncover(plot);
         const {words, buttons} = measured(layer, `${layout.width}x${layout.height}`);
         const taken = [[buttons[0] - xaxis._offset, buttons[1] - yaxis._offset, buttons[2], buttons[3]]];
         labels.forEach(([, x, y], i) => {
@@ -60,6 +61,15 @@
             style.visibility = free ? 'visible' : 'hidden';
             style.transform = `translate(${(xaxis._offset + left).toFixed(1)}px, ${(yaxis._offset + top).toFixed(1)}px) translate(-50%, -50%)`;
         });
+    };
+    /* What is said about a neuron under the pointer is not written over. */
+    cm.uncover = (plot) => {
+        const said = plot.querySelector('.hoverlayer .hovertext');
+        const layer = layerOf(plot);
+        if (!said) return void (layer.style.clipPath = '');
+        const [frame, box] = [layer, said].map((one) => one.getBoundingClientRect());
+        const [left, right, top, bottom] = [box.left - frame.left, box.right - frame.left, box.top - frame.top, box.bottom - frame.top];
+        layer.style.clipPath = `path(evenodd, "M0 0H${frame.width}V${frame.height}H0Z M${left} ${top}H${right}V${bottom}H${left}Z")`;
     };
     cm.moving = (plot, change) => {
         const range = (name) => change[`${name}.range`] || (`${name}.range[0]` in change ? [change[`${name}.range[0]`], change[`${name}.range[1]`]] : null);

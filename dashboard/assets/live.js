@@ -176,6 +176,7 @@
                 cm.listen(plot);
                 plot.on('plotly_afterplot', () => cm.label(plot));
                 plot.on('plotly_relayouting', (change) => cm.moving(plot, change));
+                for (const name of ['plotly_hover', 'plotly_unhover']) plot.on(name, () => cm.uncover(plot));
                 cm.label(plot);
             } else {
                 plot.on('plotly_relayout', (change) => cm.zoomed(id, change));
