@@ -24,7 +24,7 @@
     });
     const PATIENCE = 4000; // a page that has not answered after this long is asked again
     const LEAD = 400; // the frame waits this long for the page at most
-    const LAZY = 2000; // news wait this long while one looks at the past: they change nothing of what one looks at
+    const LAZY = 2000; // news wait this long while one looks at the past: they change nothing of that step
     const INSIDE = ['snapshot', 'alert', 'scalars', 'gap']; // news that never change which page stands in the frame
 
     cm.set = (id, props) => window.dash_clientside && window.dash_clientside.set_props(id, props);
@@ -69,7 +69,7 @@
             cm.wanted = false;
             const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null, camera: cm.camera || null, silence: cm.silence};
             for (const name of pages) cm.ask(name, data);
-            cm.rest = {data, ready: !pages.length};
+            cm.rest = {data, ready: !pages.length || !!cm.rest}; // one that was never asked is owed: the frame must not starve
             if (pages.length) setTimeout(cm.ready, LEAD, data);
         }
         cm.askRest();
