@@ -19,9 +19,13 @@
         cares: () => false, // whether a page of no single run wants to hear of a change
         opened: [], // how long past steps took from the key to the screen, in milliseconds
         rest: null, // what frame and router are asked when the page has its answer
+        routing: true, // whether another page may have to stand in the frame
+        routed: null, // the address for which the router answered last
     });
     const PATIENCE = 4000; // a page that has not answered after this long is asked again
     const LEAD = 400; // the frame waits this long for the page at most
+    const LAZY = 2000; // news wait this long while one looks at the past: they change nothing of that step
+    const INSIDE = ['snapshot', 'alert', 'scalars', 'gap']; // news that never change which page stands in the frame
 
     cm.set = (id, props) => window.dash_clientside && window.dash_clientside.set_props(id, props);
     cm.place = () => {
@@ -37,12 +41,21 @@
         cm.heard = now;
         cm.locked = false;
         const run = cm.place().run;
-        if (news.changes.some(([name, kind]) => name === '*' || name === run || kind === 'run' || cm.cares(name, kind))) cm.kick();
+        const mine = news.changes.filter(([name, kind]) => name === '*' || name === run || kind === 'run' || cm.cares(name, kind));
+        if (mine.length) cm.hear(mine.some(([, kind]) => !INSIDE.includes(kind)));
+    };
+    /* News, in the past at leisure: a key that opens another step shall not have to wait for them. */
+    cm.hear = (routing) => {
+        cm.routing = cm.routing || routing;
+        if (cm.query('step') === null) cm.kick();
+        else cm.later = cm.later || setTimeout(cm.kick, LAZY);
     };
 
-    /* Asks the page, then frame and router, for what is new; none of them twice at once. The page first: it is what one
-       looks at, and the three would only share one processor. */
+    /* Asks the page, then the frame, for what is new, and the router if another page may be due; none of them twice at
+       once. The page first: it is what one looks at, and the three would only share one processor. */
     cm.kick = () => {
+        clearTimeout(cm.later);
+        cm.later = null;
         cm.wanted = true;
         cm.flush();
     };
@@ -56,7 +69,7 @@
             cm.wanted = false;
             const data = {n: ++cm.number, webgl: cm.webgl(), zoom: cm.zoom || null, camera: cm.camera || null, silence: cm.silence};
             for (const name of pages) cm.ask(name, data);
-            cm.rest = {data, ready: !pages.length};
+            cm.rest = {data, ready: !pages.length || !!cm.rest}; // one that was never asked is owed: the frame must not starve
             if (pages.length) setTimeout(cm.ready, LEAD, data);
         }
         cm.askRest();
@@ -72,6 +85,10 @@
         const {data} = cm.rest;
         cm.rest = null;
         cm.ask('frame', data);
+        if (!cm.routing && cm.routed === location.pathname && cm.present().length) return;
+        cm.routing = false;
+        cm.routed = null; // until it has answered
+        cm.asksRoute = location.pathname;
         cm.ask('route', data);
     };
     cm.ask = (name, data) => {
@@ -80,7 +97,10 @@
     };
     cm.done = (name) => {
         cm.busy.delete(name);
-        if (name !== 'frame' && name !== 'route') cm.ready();
+        const data = cm.rest && cm.rest.data;
+        if (name === 'route') cm.routed = cm.asksRoute;
+        // The frame's answer would be drawn before the page is seen, so it is asked for when the page has been.
+        if (name !== 'frame' && name !== 'route' && cm.rest) requestAnimationFrame(() => setTimeout(cm.ready, 0, data));
         cm.settled(name);
         cm.hook();
         cm.flush();
@@ -156,6 +176,7 @@
                 cm.listen(plot);
                 plot.on('plotly_afterplot', () => cm.label(plot));
                 plot.on('plotly_relayouting', (change) => cm.moving(plot, change));
+                for (const name of ['plotly_hover', 'plotly_unhover']) plot.on(name, () => cm.uncover(plot));
                 cm.label(plot);
             } else {
                 plot.on('plotly_relayout', (change) => cm.zoomed(id, change));

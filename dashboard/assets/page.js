@@ -85,7 +85,10 @@
                     cm.status = status;
                 }
                 const [text, kind, title] = cm.state(cm.status);
-                return [text, 'chip ' + kind, title];
+                const said = [text, 'chip ' + kind, title];
+                const news = said.map((one, i) => (cm.said && cm.said[i] === one ? window.dash_clientside.no_update : one));
+                cm.said = said;
+                return news;
             },
             poll: () => cm.poll(),
             clock: (data) => {

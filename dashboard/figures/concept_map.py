@@ -129,7 +129,8 @@ def _neurons(
         "y": np.round(arrays.positions[units, 1].astype(float), 4).tolist(),
         "customdata": units.tolist(),
         "hovertext": _hovers(units, layout, report),
-        "hovertemplate": "%{hovertext}<extra></extra>",
+        "meta": look.plain(report.summary.layer),
+        "hovertemplate": "<b>%{hovertext}<br>%{meta}:%{customdata}<extra></extra>",
         "marker": {
             "symbol": look.SYMBOLS[group] if clear else "circle-open",
             "size": 9 if clear else 6,
@@ -141,13 +142,15 @@ def _neurons(
 
 
 def _hovers(units: np.ndarray, layout: ConceptMap, report: LayerReport) -> list[str]:
-    """Concept, similarity, name and margin of each unit; lists, because numpy scalars are slow one by one."""
-    arrays, layer = report.arrays, look.plain(report.summary.layer)
+    """Concept, similarity and margin of each unit: what is the same for all stands in the template, for these texts are
+    most of what every snapshot sends. From lists, because numpy scalars are slow one by one.
+    """
+    arrays = report.arrays
     words = [look.plain(layout.words[concept]) for concept in arrays.concepts[units, 0].tolist()]
     similarities, margins = arrays.similarities[units, 0].tolist(), arrays.margin[units].tolist()
     return [
-        f"<b>{word}</b>  {similarity:.3f}<br>{layer}:{unit} · margin {margin:+.3f}"
-        for unit, word, similarity, margin in zip(units.tolist(), words, similarities, margins, strict=True)
+        f"{word}</b>  {similarity:.3f}, margin {margin:+.3f}"
+        for word, similarity, margin in zip(words, similarities, margins, strict=True)
     ]
 
 

@@ -273,13 +273,19 @@ class LiveServer:
         self.publisher = EventPublisher(self._context, "tcp://127.0.0.1:0")
         write_discovery(factory.writer.directory, "tcp://127.0.0.1:1", self.publisher.endpoint)
         self._stop, self._orders = threading.Event(), []
-        self.appending = True
+        self.appending, self._making = True, threading.Lock()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def order(self, work) -> None:
         """Does something with the factory in the writing thread; it returns the kind of event to publish."""
         self._orders.append(work)
+
+    def hold(self) -> None:
+        """Appends nothing from now on: a snapshot that is being made at this moment is committed when this returns."""
+        self.appending = False
+        with self._making:
+            pass
 
     def stop(self) -> None:
         """Falls silent, as a killed server does."""
@@ -294,9 +300,10 @@ class LiveServer:
             self.publisher.heartbeat()
             while self._orders:
                 self.publisher.publish(self._orders.pop(0)(), self.run, self.step)
-            if self.appending and time.monotonic() >= due:
-                due += self._every
-                self._append()
+            with self._making:
+                if self.appending and time.monotonic() >= due:
+                    due += self._every
+                    self._append()
 
     def _append(self) -> None:
         self.step += self._stride

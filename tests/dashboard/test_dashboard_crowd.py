@@ -44,9 +44,11 @@ def test_the_sample_stays_the_same_while_the_crowd_moves():
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
-    factory = Factory(tmp_path_factory.mktemp("crowd"), (("layer1", 6000),), words=60)
+    factory = Factory(tmp_path_factory.mktemp("crowd"), (("layer1", 10_000),), words=60)
     factory.begin("r1")
     report = factory._layer("r1", "layer1", 0.9, "f")
+    far = np.flatnonzero(report.arrays.live)[:3]  # three stand alone
+    report.arrays.positions[far] = np.nanmax(report.arrays.positions, axis=0) + np.array([(5, 0), (0, 5), (9, 9)])
     factory.close()
     return factory.map, report
 
@@ -59,8 +61,10 @@ def test_a_crowded_map_draws_its_limit_with_the_selected_and_says_so(crowd):
     drawn = [unit for trace in figure["data"] for unit in trace.get("customdata", [])]
     assert len(drawn) == decimate.SHOWN
     assert chosen in drawn
+    assert set(np.flatnonzero(report.arrays.live)[:3].tolist()) <= set(drawn), "those far from all others"
+    assert {trace["type"] for trace in figure["data"] if trace.get("customdata")} == {"scattergl"}
     assert "4,000 of them drawn: the selected one, all that lie alone" in map_sentence(layout, report)
-    assert len(tables.units(layout, report).rows) == 6000, "the table has them all"
+    assert len(tables.units(layout, report).rows) == 10_000, "the table has them all"
 
 
 def way(*places, steps=None):
